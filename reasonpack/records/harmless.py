@@ -41,15 +41,16 @@ HARMLESS = frozenset(f"{_IDENTITY} {_TIME_AND_COST} {_RATINGS} {_DISPLAY}".split
 """Of a message, of an object in one, and of a record."""
 HARMLESS_OF_A_RECORD = HARMLESS | frozenset(_OF_A_RECORD.split())
 _OF_A_REQUEST = """
-    api_base api_version audio betas body cache_key call_type client_metadata completion_tokens
-    custom_id custom_llm_provider entity_id extra_headers finish_reasons frequency_penalty group
-    group_id group_index headers include incomplete_details logit_bias max_completion_tokens
-    max_output_tokens max_tool_calls max_turns metadata method min_p min_tokens modalities n
-    native_finish_reason object_type presence_penalty previous_response_id prompt_cache_key
-    prompt_cache_retention prompt_tokens repetition_penalty request_kwargs safety_identifier
-    sampling_params save service service_tier session_id skip_special_tokens span_id status_code
-    status_message stop_sequence stop_sequences stop_token_ids store stream stream_options
-    task_id tool_choice top_logprobs trace_id trajectory_id truncation user_id verbosity
+    api_base api_version audio background betas billing body cache_key call_type client_metadata
+    completed_at completion_tokens content_filters custom_id custom_llm_provider entity_id
+    extra_headers finish_reasons frequency_penalty group group_id group_index headers include
+    incomplete_details logit_bias max_completion_tokens max_output_tokens max_tool_calls max_turns
+    metadata method min_p min_tokens modalities n native_finish_reason object_type presence_penalty
+    previous_response_id prompt_cache_key prompt_cache_retention prompt_tokens repetition_penalty
+    request_kwargs safety_identifier sampling_params save service service_tier session_id
+    skip_special_tokens span_id status_code status_message stop_sequence stop_sequences
+    stop_token_ids store stream stream_options task_id tool_choice top_logprobs trace_id
+    trajectory_id truncation user_id verbosity
 """
 _TRAINED = frozenset(
     ["logprobs", "token_logprobs", "reward", "rewards", "score", "scores", "label", "labels"]

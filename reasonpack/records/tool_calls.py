@@ -68,6 +68,7 @@ class Call(Function):
     id: str | None = None
     type: str | None = None
     function: Function | None = None
+    custom: Any = None
 
 
 def read_tool_calls(

@@ -8,15 +8,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+from reasonpack.errors import RecordError
+from reasonpack.records.strict_json import decode
 from reasonpack.verify.chat import Json, NotChecked, Refused
 from reasonpack.verify.fields import EMPTY, all_but
-from reasonpack.verify.names import CUT, ENDS, REASONING
+from reasonpack.verify.names import CUT, ENDS, REASONING, is_of_model
 
 ANSWERS = ("response", "completion", "choices", "candidates", "output", "chosen", "rejected")
 _HELD = ("message", "response", "completion", "text")
 """Keys under which a candidate holds its answer."""
+NO_CHAT = (
+    *("embedding", "image", "speech", "transcription", "moderation", "rerank", "search", "ocr"),
+    *("file", "batch", "video", "mcp"),
+)
+"""Parts of the types of calls that LiteLLM logs of other than language models."""
 FAILED = "failed"
 """The role of an entry without an answer: the service reports that the call failed."""
 Found = tuple[Any, str, list[Json]]
@@ -33,7 +41,8 @@ def answers_of(record: Json) -> list[Found]:
         Refused: the record has two answers, or a list of a pair repeats another prompt.
     """
     names = [name for name in ANSWERS if record.get(name) not in EMPTY]
-    if not isinstance(record.get("output"), list):
+    observed = isinstance(record.get("input"), list | dict) and names == ["output"]
+    if not isinstance(record.get("output"), list) and not observed:
         names = [name for name in names if name != "output"]  # only a list of items is an answer
     pair = [name for name in ("chosen", "rejected") if name in names]
     if names != pair and len(names) > 1:
@@ -47,7 +56,51 @@ def answers_of(record: Json) -> list[Found]:
     if record.get("status") == "failure" and "call_type" in record:
         return [(None, FAILED, [])]  # a log of LiteLLM
     is_empty = "" in (record.get("response"), record.get("completion"))
+    last = record.get("messages") or (record.get("request") or {}).get("messages") or [{}]
+    answered = isinstance(last, list) and is_of_model(last[-1].get("role") or last[-1].get("from"))
+    if not (is_empty or answered) and ("response" in record or record.get("error")):
+        return [(None, FAILED, [])]
     return [(_message("") if is_empty else None, "none", [])]
+
+
+def in_text(value: Any, *, any_object: bool = False) -> Any:
+    """Decode a text that is the JSON of a response, a message or messages; keep another value.
+
+    Raises:
+        Refused: the text, or the list, is a stream of pieces.
+    """
+    first = value[0] if isinstance(value, list) and value else value
+    if isinstance(first, dict) and (
+        str(first.get("object")).endswith(".chunk")
+        or str(first.get("type")).endswith(".created")
+        or first.get("type") == "message_start"
+    ):
+        raise Refused("pieces of an answer")
+    if not isinstance(value, str):
+        return value
+    if re.match(r"\s*(event: \S+\n)?data: \{", value):
+        raise Refused("a stream of pieces of an answer")
+    try:
+        read = decode(value.encode()) if value.lstrip()[:1] in ("{", "[") else None
+    except RecordError:
+        return value
+    if isinstance(read, list):
+        return read if read and all(isinstance(e, dict) and "role" in e for e in read) else value
+    if isinstance(read, dict) and (any_object or read.get("role") == "assistant"):
+        return read
+    known = ("chat.completion", "text_completion", "response")
+    return read if isinstance(read, dict) and read.get("object") in known else value
+
+
+def request_of(record: Json) -> Any:
+    """Return what a service was sent, where a record holds it apart, or in its input."""
+    of_litellm = {"call_type", "model_parameters", "messages"} <= record.keys()
+    request = record.get("model_parameters" if of_litellm else "request") or {}
+    asked = record.get("input")
+    request = asked if isinstance(asked, dict) and "request" not in record else request
+    request = in_text(request, any_object=True)
+    body = request.get("body") if isinstance(request, dict) else None
+    return in_text(body, any_object=True) if body else request
 
 
 def with_prompt_of_pair(record: Json) -> Json:
@@ -81,19 +134,23 @@ def _candidate(value: Any, role: str = "none") -> Found:
 
 def _in_response(record: Json, name: str) -> list[Found]:
     """List the answers of a response; `name` is the record's key for it or for its answers."""
-    response: Any = record[name] if name in ("response", "completion") else {name: record[name]}
+    is_whole = name in ("response", "completion") or not isinstance(record[name], list)
+    response: Any = in_text(record[name]) if is_whole else {name: record[name]}
     if isinstance(response, list) and response:
         one = len(response) == 1
         return [(_message(response[0]) if one else _items({"output": response}), "none", [])]
-    if isinstance(response, dict) and isinstance(response.get("body"), dict):
-        response = response if "choices" in response else response["body"]
-    outer = [] if name not in ("response", "completion") else [response]
+    if isinstance(response, dict) and "choices" not in response:
+        body = in_text(response.get("body"), any_object=True)
+        response = body if isinstance(body, dict) else response
+    outer = [response] if is_whole else []
     if isinstance(response, dict) and isinstance(response.get("choices"), list):
         return [_choice(choice, outer) for choice in response["choices"] or [None]]
     if isinstance(response, dict) and isinstance(response.get("output"), list):
         return [(_items(response), "none", outer)] if response["output"] else [(None, FAILED, [])]
     if isinstance(response, dict) and response.get("error") and "role" not in response:
         return [(None, FAILED, [])]
+    if isinstance(response, dict) and isinstance(response.get("message"), dict):
+        return [_candidate(response)]
     return [(_message(response, record), "none", _named(response))]
 
 

@@ -15,7 +15,15 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reasonpack.verify.answers import ANSWERS, FAILED, answers_of, with_prompt_of_pair
+from reasonpack.verify.answers import (
+    ANSWERS,
+    FAILED,
+    NO_CHAT,
+    answers_of,
+    in_text,
+    request_of,
+    with_prompt_of_pair,
+)
 from reasonpack.verify.chat import Chat, Json, NotChecked, Reading, Refused, known_shape
 from reasonpack.verify.fields import EMPTY, renamed
 from reasonpack.verify.harness_logs import calls_of_harness
@@ -23,6 +31,7 @@ from reasonpack.verify.names import FLAGS, TOOLS, is_of_model
 from reasonpack.verify.reader import read_chat
 
 _PROMPT_IDS = ("prompt_token_ids", "prompt_ids")
+_REQUEST_IDS = ("prompt_token_ids", "token_ids", "input_ids")
 _IDS = (
     *("completion_token_ids", "completion_ids", "output_token_ids", "output_ids"),
     *("response_token_ids", "response_ids", "generation_token_ids", "token_ids"),
@@ -50,7 +59,7 @@ NAMES = ("id", "call_id", "model_call_id")
 _ASKED = ("messages", "prompt", "input")
 _OF_A_CALL = {*_PROMPT_IDS, *_IDS, *ANSWERS}
 _LOGS = ("nodes", "traces", "responses_create_params")
-_OTHERS = ("stop", "extra_body")
+_OTHERS = ("stop", "stop_token_ids", "extra_body")
 
 
 class Call(Struct, frozen=True):
@@ -141,10 +150,9 @@ def _inherited(record: Json, call: Json) -> Json:
 
 
 def _calls(record: Json, reading: Reading) -> Iterator[Call]:
-    of_litellm = {"call_type", "model_parameters", "messages"} <= record.keys()
-    request = record.get("model_parameters" if of_litellm else "request") or {}
-    if isinstance(request, dict) and isinstance(request.get("body"), dict):
-        request = request["body"]
+    if any(kind in str(record.get("call_type")) for kind in NO_CHAT):
+        return
+    request = request_of(record)
     is_plain = isinstance(request, dict) and "body" not in request
     changed = (place.get(name) not in EMPTY for place in (record, request) for name in _CHANGES)
     if not is_plain or any(changed):
@@ -169,6 +177,8 @@ def _call(record: Json, request: Json, answer: Any, levels: list[Json], reading:
     """Read everything of a call except its id and role."""
     places = [record, *levels]
     prompt, ids = _value(places, _PROMPT_IDS), _value(places, _IDS)
+    given = [request[name] for name in _REQUEST_IDS if isinstance(request.get(name), list)]
+    prompt = _value([{"ids": each} for each in [prompt, *given]], ("ids",)) if given else prompt
     if "tokens" in record and isinstance(record["tokens"], list):
         cut = len(record["tokens"]) - record.get("response_length", -1)
         prompt, ids = record["tokens"][:cut], record["tokens"][cut:]
@@ -248,7 +258,8 @@ def _chat(places: Sequence[Json], answer: Any, reading: Reading, *, has_ids: boo
     system text and tools.
     """
     record, request, *echo = places
-    asked = _value((record, request), _ASKED)
+    asked = [{n: in_text(p[n]) for n in _ASKED if n in p} for p in (record, request)]
+    asked = _value([{n: v for n, v in p.items() if not isinstance(v, dict)} for p in asked], _ASKED)
     if isinstance(asked, list) and not all(isinstance(each, dict) for each in asked):
         raise NotChecked("a prompt that is no list of messages")
     last_asked = asked[-1] if isinstance(asked, list) and asked else {}
@@ -259,6 +270,11 @@ def _chat(places: Sequence[Json], answer: Any, reading: Reading, *, has_ids: boo
     if goes_on and items[0].get("type") == "message" and items is not answer:
         raise NotChecked("an answer that may continue the last message of the prompt")
     context = _context(record, request, *echo)
+    if isinstance(asked, list) and asked and "system" in context:
+        first = asked[0].get("content", asked[0].get("value"))
+        role = asked[0].get("role", asked[0].get("from"))
+        if role in ("system", "developer") and _as_text(first) != _as_text(context["system"]):
+            asked = [{"role": "system", "content": context.pop("system")}, *asked]
     is_begun = goes_on and asked == [] and "system" in context  # the prompt is the system text
     said = {"messages": items} if is_begun else {"prompt": asked, "completion": items}
     try:
@@ -280,6 +296,10 @@ def _chat(places: Sequence[Json], answer: Any, reading: Reading, *, has_ids: boo
         return None  # the ids say what was written
     history = [replace(each, trained=False) for each in before]
     return replace(read, messages=(*history, last))
+
+
+def _as_text(content: Any) -> Any:
+    return "".join(p.get("text") for p in content) if isinstance(content, list) else content
 
 
 def _context(record: Json, request: Json, *echo: Json) -> Json:

@@ -37,6 +37,7 @@ _NOT_SEEN = {
 }
 _STOPPED = "[Request interrupted by user]"
 _OF_CODEX = ("session_meta", "response_item", "event_msg", "turn_context", "compacted")
+_OF_AN_ITEM = ("phase", "internal_chat_message_metadata_passthrough")
 _WRITTEN = ("reasoning", "function_call", "custom_tool_call", "local_shell_call", "web_search_call")
 
 
@@ -229,19 +230,20 @@ def _is_of_codex(line: Json) -> bool:
 
 def _of_codex(lines: Sequence[Json]) -> Iterator[Found]:
     history, answer, last = list[Json](), list[Json](), 0
-    context, lost = Json(), False
+    context, lost, system = Json(), False, list[Json]()
     for number, line in [*enumerate(lines), (-1, {"type": "compacted"})]:
         kind, payload = line.get("type"), line.get("payload") or {}
         replaced = kind == "compacted" or payload.get("type") == "thread_rolled_back"
         effort = payload.get("effort") if kind == "turn_context" else None
-        item = all_but(payload, {"phase"})
+        agents = kind == "inter_agent_communication"
+        item = all_but(payload, _OF_AN_ITEM)
         is_item = kind == "response_item" and item.get("type") != "ghost_snapshot"
         if is_item and _is_written(item):
             answer.append(item)
             last = number
             continue
-        if answer and (is_item or replaced or isinstance(effort, str)):
-            call = call_of(history, {"output": answer}, **context)
+        if answer and (is_item or replaced or agents or isinstance(effort, str)):
+            call = call_of([*system, *history], {"output": answer}, **context)
             yield last, Refused("a history that is not in the file") if lost else call
             history, answer = history + answer, []
         if is_item:
@@ -249,11 +251,14 @@ def _of_codex(lines: Sequence[Json]) -> Iterator[Found]:
         elif replaced:
             items = payload.get("replacement_history")
             lost = not isinstance(items, list)
-            history = [all_but(each, {"phase"}) for each in items or ()]
+            history = [all_but(each, _OF_AN_ITEM) for each in items or ()]
+        elif agents:
+            lost = True
         elif isinstance(effort, str):
             context["chat_template_kwargs"] = {"reasoning_effort": effort}
         elif kind == "session_meta" and (base := payload.get("base_instructions")):
-            context.setdefault("system", base.get("text") if isinstance(base, dict) else base)
+            text = base.get("text") if isinstance(base, dict) else base
+            system = system or [{"role": "system", "content": text}]
 
 
 def _is_written(item: Json) -> bool:

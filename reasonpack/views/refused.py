@@ -196,5 +196,6 @@ def _left_out(name: str, index: int, message: Message) -> RecordError:
         f"the chat template ({name}) does not show the content of this {message.role} message, "
         "expected what was said"
     )
-    fix = "remove the message, or give it a role that the template shows."
+    fix = "remove the message, or give it a role that the template shows"
+    fix += ", as --role developer=system does." if message.role == "developer" else "."
     return RecordError("view", f"messages[{index}]", what, fix=fix)

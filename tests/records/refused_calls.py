@@ -22,6 +22,33 @@ def request(**fields: Any) -> dict[str, Any]:
 
 
 REFUSED: dict[str, tuple[Any, str, str, str]] = {
+    "a stream as text": (
+        {"messages": [ASK], "response": 'event: message_start\ndata: {"type": "message_start"}'},
+        "content",
+        "response: a piece of a streamed answer, expected the whole message",
+        "Join the pieces to one message: its texts, and the arguments of each call, in order.",
+    ),
+    "a stream as a list": (
+        {"messages": [ASK], "response": [{"object": "chat.completion.chunk", "choices": []}]},
+        "content",
+        "response: a piece of a streamed answer, expected the whole message",
+        "Join the pieces to one message",
+    ),
+    "a conversation that the response names": (
+        {
+            "request": {"input": "And?"},
+            "response": {"output": [{**ANSWER}], "previous_response_id": "resp_0"},
+        },
+        "content",
+        "response.previous_response_id: the conversation that it names is not in the log",
+        "Log the whole input of each request, or the ids of prompt and completion.",
+    ),
+    "a prompt that the service keeps": (
+        {"request": {"prompt": {"id": "p", "version": "1"}, "input": "a"}, "response": "4"},
+        "content",
+        "request.prompt: the conversation that it names is not in the log",
+        "Log the whole input of each request, or the ids of prompt and completion.",
+    ),
     "a prompt that the service edited": (
         {
             "messages": [ASK],

@@ -80,6 +80,14 @@ SAID = [("user", "2+2?"), ("assistant", "4", "Easy.")]
         {"request": {"body": {"messages": [ASK]}}, "response": {"body": {"choices": [
             {"message": ANSWER}]}}},
         {"request": json.dumps({"messages": [ASK]}), "response": ANSWER},
+        {"request": json.dumps({"messages": [ASK]}), "response": json.dumps(
+            {"object": "chat.completion", "choices": [{"message": ANSWER}]})},
+        {"messages": json.dumps([ASK]), "response": json.dumps(ANSWER)},
+        {"request": {"body": json.dumps({"messages": [ASK]})}, "response": {"body": json.dumps(
+            {"choices": [{"message": ANSWER}]})}},
+        {"request": {"messages": [ASK]}, "response": {"message": ANSWER}},
+        {"input": [ASK], "output": ANSWER},
+        {"input": {"messages": [ASK]}, "output": {"choices": [{"message": ANSWER}]}},
         {"messages": [ASK], "candidates": [{"message": ANSWER}]},
         {"messages": [ASK], "group": "g", "response": ANSWER, "metadata": {"a": 1}},
     ],
@@ -211,6 +219,8 @@ def test_an_empty_generation_is_counted_and_not_trained(record: Any) -> None:
     [
         {"messages": [ASK], "response": {"error": {"message": "overloaded"}}},
         {"messages": [ASK], "response": {"choices": []}},
+        {"request": {"messages": [ASK]}, "response": None},
+        {"request": {"messages": [ASK]}, "response": {}},
     ],
 )
 def test_a_failed_call_is_counted_and_not_trained(record: Any) -> None:
@@ -228,6 +238,28 @@ def test_a_failed_call_is_counted_and_not_trained(record: Any) -> None:
 def test_a_prompt_that_holds_its_own_answer_holds_it_once(prompt: Any, note: str) -> None:
     said = one({"messages": prompt, "response": ANSWER})
     assert said == {"id": "x:1", "messages": SAID, "notes": {note: 1}}
+
+
+@pytest.mark.parametrize("text", ['{"choices": [{"text": "A"}]}', '[{"role": 1}', "data: 4"])
+def test_a_text_that_is_no_response_is_the_answer(text: str) -> None:
+    said = one({"messages": [ASK], "response": text})
+    assert said == {"id": "x:1", "messages": [SAID[0], ("assistant", text)]}
+
+
+@pytest.mark.parametrize("role", ["system", "developer"])
+def test_a_system_text_beside_messages_that_begin_with_another_comes_first(role: str) -> None:
+    request = {"instructions": "Add.", "input": [{"role": role, "content": "Be brief."}, ASK]}
+    record = {"request": request, "response": {"output": [{"type": "message", **ANSWER}]}}
+    both = [("system", "Add."), ("system", "Be brief."), *SAID]
+    assert one(record, Reading(roles={"developer": "system"}))["messages"] == both
+    request["input"][1] = {"role": "user", "content": 4}
+    assert refused(record).path == "request.input[1].content"
+
+
+def test_ids_of_a_request_are_those_of_the_prompt() -> None:
+    request = {"token_ids": [5, 6], "sampling_params": {"max_tokens": 2}}
+    said = one({"request": request, "response": {"choices": [{"token_ids": [7]}]}})
+    assert said == {"id": "x:1", "prompt_ids": [5, 6], "completion_ids": [7]}
 
 
 def test_a_flag_of_the_answer_is_that_of_the_call() -> None:
@@ -416,6 +448,7 @@ def test_what_a_request_says_to_the_template(request_: Any, variables: Any) -> N
         ({"finish_reason": "stop", "stop_reason": "\nObservation"}, {}, False),
         ({"finish_reason": "stop", "stop_reason": 151643}, {}, True),
         ({"finish_reason": "stop"}, {"stop": ["\n"]}, False),
+        ({"finish_reason": "stop"}, {"stop_token_ids": [5]}, False),
         ({"finish_reason": "tool_calls"}, {"stop": None}, True),
     ],
 )

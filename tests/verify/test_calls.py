@@ -170,6 +170,26 @@ READ: dict[str, Any] = {
         {"message": {**ANSWER, "weight": 0}}, {"response": ANSWER, "weight": 2, "id": "x"}]},
     "items in another order, beside ids": {"messages": [ASK], "response": {"output": [
         ITEM, THOUGHT]}, "prompt_ids": [5], "completion_ids": [7]},
+    "a response as JSON text": {"request": json.dumps({"messages": [ASK]}), "response": json.dumps(
+        {"object": "chat.completion", "id": "r", "choices": [{"message": ANSWER}]})},
+    "messages as JSON text": {"messages": json.dumps([ASK]), "response": json.dumps(ANSWER)},
+    "bodies as JSON text": {"request": {"body": json.dumps({"messages": [ASK]})}, "response": {
+        "body": json.dumps({"choices": [{"message": ANSWER}]})}},
+    "a text that is JSON": {"messages": [ASK], "response": '{"choices": [{"text": "4"}]}'},
+    "an observation": {"input": [ASK], "output": ANSWER},
+    "an observation of texts": {"input": {"messages": [ASK]}, "output": "4"},
+    "a system text before another": {"request": {"instructions": "Hi.", "input": [
+        {"role": "developer", "content": "Ho."}, ASK]}, "response": {"output": [ITEM]}},
+    "a system text that is the first message": {"system": [{"type": "text", "text": "Hi."}],
+        "messages": [{"role": "system", "content": "Hi."}, ASK], "response": "4"},
+    "an embedding": {"call_type": "aembedding", "model_parameters": {}, "messages": "a",
+        "response": {"data": []}},
+    "ids in a request": {"request": {"token_ids": [5], "messages": [ASK]}, "response": {
+        "choices": [{"token_ids": [7, 2], "message": ANSWER}]}},
+    "an answer of Ollama's": {"request": {"messages": [ASK]}, "response": {
+        "message": ANSWER, "done": True, "done_reason": "length"}},
+    "a call without an answer": {"request": {"messages": [ASK]}, "response": None},
+    "a call with an error": {"request": {"messages": [ASK]}, "error": {"message": "timeout"}},
     "a call that failed": {"messages": [ASK], "response": {"error": {"code": 500}}},
     "an answer in its prompt": {"messages": [ASK, {**ANSWER, "reasoning_content": None}],
                                 "response": ANSWER},
@@ -179,6 +199,7 @@ READ: dict[str, Any] = {
 @pytest.mark.parametrize("record", READ.values(), ids=READ)
 def test_the_usual_shapes_are_checked(record: Any) -> None:
     read = packing.read_calls(Record("x:1", json.dumps(record).encode()))
+    read = [] if read[0].notes == {"no-call": 1} else read
     found = read_calls(record, Reading(), "x:1")
     assert [*map(outcome, found)] == [*map(packed, read)]
 
@@ -224,7 +245,9 @@ def test_fields_are_left_out_and_renamed_as_told(form: str) -> None:
             {"messages": [ASK, ANSWER], "response": {"type": "message", "content": "4"}},
             NotChecked,
         ),
-        ({"request": "{}", "response": "4"}, NotChecked),
+        ({"request": "{}", "response": "4"}, Refused),
+        ({"messages": [ASK], "response": 'data: {"choices": []}'}, Refused),
+        ({"messages": [ASK], "response": [{"object": "chat.completion.chunk"}]}, Refused),
         ({"messages": [ASK]}, Refused),
         ({"messages": [ASK], "response": "4", "completion": "5"}, Refused),
         ({"prompt_ids": [1], "prompt_token_ids": [2], "completion_ids": []}, Refused),

@@ -103,6 +103,13 @@ CHANGED: dict[str, tuple[str, Any]] = {
         payload={"type": "thread_rolled_back", "num_turns": 1})),
     "Codex, another effort behind an answer": (
         "codex", lambda lines: lines[11].update(type="turn_context", payload={"effort": "high"})),
+    "Codex, a message of another agent": (
+        "codex", lambda lines: lines[8].update(type="inter_agent_communication")),
+    "Codex, a developer's message first, and what stands beside items": (
+        "codex", lambda lines: [
+            lines[2]["payload"].update(role="developer"),
+            *(line["payload"].update(internal_chat_message_metadata_passthrough={"turn_id": "t"})
+              for line in lines if line["type"] == "response_item")]),
     "Codex, two answers": ("codex", lambda lines: lines.insert(15, lines[14])),
     "Pi, a command and a summary": ("pi", lambda lines: lines.extend([
         {"type": "message", "id": "x", "parentId": "e10", "timestamp": "", "message": {

@@ -9,20 +9,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from reasonpack.errors import RecordError
+from reasonpack.records import strict_json
 from reasonpack.records.beside import ENDS
 from reasonpack.records.call_draft import CALL_FLAGS
 from reasonpack.records.draft import is_absent, without
 from reasonpack.records.readers.levels import TOKEN_FIELDS, Level, Place
 from reasonpack.records.value_types import typed, wrong_type
 
-ECHOES = ("tools", "instructions", "reasoning", "text")
+ECHOES = ("tools", "instructions", "reasoning", "text", "previous_response_id", "conversation")
 """Fields of a response that repeat what the service was sent."""
 _RESPONSE = TOKEN_FIELDS | {
     *("id", "choices", "output", "status", "incomplete_details", "error"),
@@ -64,6 +67,7 @@ def answers_of(value: Any, at: Place) -> list[Answer]:
     Raises:
         RecordError: it has no known shape.
     """
+    value = unwrapped(value, at.path)
     if isinstance(value, str):
         return [Answer(items=[{"role": "assistant", "content": value}], place=at.path)]
     if isinstance(value, list):
@@ -73,9 +77,53 @@ def answers_of(value: Any, at: Place) -> list[Answer]:
     return _in_object(value, at)
 
 
+def unwrapped(value: Any, path: str) -> Any:
+    """Return what a text holds as JSON where that is a response, or a message; else the value.
+
+    Raises:
+        RecordError: the pieces of a streamed response.
+    """
+    first = value[0] if isinstance(value, list) and value else None
+    kind = str(first.get("object") or first.get("type")) if isinstance(first, dict) else ""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        with suppress(RecordError):
+            held = strict_json.decode(value.encode(), path)
+            if held.get("object") in _OBJECTS or held.get("role") == "assistant":
+                return held
+    if kind.endswith((".chunk", ".created")) or kind == "message_start" or _is_stream(value):
+        raise _piece(path)
+    return value
+
+
+_OBJECTS = ("chat.completion", "text_completion", "response")
+"""What a response says that it is."""
+
+
+def _is_stream(value: Any) -> bool:
+    return isinstance(value, str) and bool(re.match(r"\s*(event: \S+\n)?data: \{", value))
+
+
+def _piece(path: str) -> RecordError:
+    what = "a piece of a streamed answer, expected the whole message"
+    fix = "Join the pieces to one message: its texts, and the arguments of each call, in order."
+    return RecordError("content", path, what, fix=fix)
+
+
+def body_of(fields: Mapping[str, Any], at: Place) -> dict[str, Any] | None:
+    """Return the body of a request or a response, an object or its JSON text; None for none.
+
+    Raises:
+        RecordError: a text that is no JSON.
+    """
+    body = fields.get("body")
+    if isinstance(body, str) and body.strip():
+        body = strict_json.decode(body.encode(), at.below("body").path)
+    return body if isinstance(body, dict) else None
+
+
 def _in_object(value: dict[str, Any], at: Place) -> list[Answer]:
-    if isinstance(value.get("body"), dict) and "choices" not in value:
-        return answers_of(value["body"], at.below("body"))
+    if "choices" not in value and (body := body_of(value, at)):
+        value, at = body, at.below("body")
     if isinstance(value.get("choices"), list):
         return [*_choices(value, at)]
     if isinstance(value.get("output"), list):
@@ -88,6 +136,8 @@ def _in_object(value: dict[str, Any], at: Place) -> list[Answer]:
     if value.keys() & TOKEN_FIELDS:
         own = at.level(value, TOKEN_FIELDS | {"id"})
         return [Answer(items=None, place=at.path, levels=(own,))]
+    if isinstance(value.get("message"), dict):  # as Ollama answers
+        return candidate(value, at)
     what = "an object without choices, output, role or token ids, expected the answer of a model"
     fix = 'Write a message, {"role": "assistant", "content": …}, or the response of a service.'
     raise RecordError("missing", at.path, what, fix=fix)
@@ -136,9 +186,7 @@ def _choices(response: dict[str, Any], at: Place) -> Iterator[Answer]:
     for i, choice in enumerate(choices):
         path = below.item(i).path
         if isinstance(choice.get("delta"), dict) and is_absent(choice.get("message")):
-            what = "a piece of a streamed answer, expected the whole message"
-            fix = "Join the pieces before they are logged."
-            raise RecordError("content", f"{path}.delta", what, fix=fix)
+            raise _piece(f"{path}.delta")
         inner = below.item(i).level(choice, _CHOICE)
         message, text = choice.get("message"), choice.get("text")
         held = "message" if message is not None else "text"

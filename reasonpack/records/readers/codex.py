@@ -24,6 +24,8 @@ from reasonpack.records.responses import BY_MODEL
 _TYPES = ("session_meta", "response_item", "event_msg", "turn_context", "compacted")
 _BY_MODEL = (*BY_MODEL, "custom_tool_call", "local_shell_call", "web_search_call")
 _NOT_SENT = ("ghost_snapshot",)
+_BESIDE = ("phase", "internal_chat_message_metadata_passthrough")
+"""Fields of items that are no part of what was said."""
 _NO_HISTORY = "the history that follows {} is not in the file, expected all that the model saw"
 _NO_HISTORY_FIX = "Leave these calls out (--on-error skip), or log the requests themselves."
 
@@ -48,10 +50,13 @@ def drafts(lines: Sequence[Line]) -> Iterator[CallDraft | RecordError]:
             yield from session.answered()
             session.replace(item, line)
         elif kind == "session_meta":
-            session.begin(item)
+            session.begin(item, line)
         elif kind == "turn_context" and isinstance(item.get("effort"), str):
             yield from session.answered()  # in the turn before
             session.context["chat_template_kwargs"] = {"reasoning_effort": item["effort"]}
+        elif kind == "inter_agent_communication":
+            yield from session.answered()
+            session.lost = "a message of another agent"
         elif kind not in _TYPES:
             session.notes.append(f"unread {kind}")
     yield from session.answered()
@@ -61,20 +66,22 @@ class _Session:
     """The history of a session up to a line, and the items of the answer behind it."""
 
     def __init__(self) -> None:
+        self.system: list[Said] = []
         self.history: list[Said] = []
         self.answer: list[Said] = []
         self.where = self.lost = ""
         self.context: dict[str, Any] = {}
         self.notes: list[str] = []
 
-    def begin(self, meta: Mapping[str, Any]) -> None:
+    def begin(self, meta: Mapping[str, Any], line: Line) -> None:
         base = meta.get("base_instructions")
         text = base.get("text") if isinstance(base, dict) else base
-        if isinstance(text, str) and text:
-            self.context.setdefault("system", text)
+        if isinstance(text, str) and text and not self.system:
+            at = f"{line.where}.payload.base_instructions"
+            self.system = [Said({"role": "system", "content": text}, at)]
 
     def add(self, item: dict[str, Any], line: Line) -> None:
-        said = Said(without(item, ("phase",)), f"{line.where}.payload")
+        said = Said(without(item, _BESIDE), f"{line.where}.payload")
         if _is_by_model(item):
             self.answer.append(said)
             self.where = line.where
@@ -87,7 +94,7 @@ class _Session:
         if isinstance(items, list) and all(isinstance(item, dict) for item in items):
             at = f"{line.where}.payload.replacement_history"
             self.history = [
-                Said(without(item, ("phase",)), f"{at}[{i}]") for i, item in enumerate(items)
+                Said(without(item, _BESIDE), f"{at}[{i}]") for i, item in enumerate(items)
             ]
             self.lost = ""
         else:
@@ -97,13 +104,13 @@ class _Session:
         """Yield the call of the answer, if there is one, and put it into the history."""
         if not self.answer:
             return
-        lacking = ["missing tools"] + ([] if "system" in self.context else ["missing system"])
+        lacking = ["missing tools"] + ([] if self.system else ["missing system"])
         if self.lost:
             what = _NO_HISTORY.format(self.lost)
             yield RecordError("missing", "", what, fix=_NO_HISTORY_FIX, where=self.where)
         else:
             yield draft_of(
-                self.history,
+                [*self.system, *self.history],
                 self.answer,
                 where=self.where,
                 context={**self.context},

@@ -30,22 +30,32 @@ from reasonpack.records.call_draft import (
     CallDraft,
     Role,
 )
-from reasonpack.records.draft import REASONING, is_absent
-from reasonpack.records.readers.answers import Answer, answers_of, candidate, candidates_of
+from reasonpack.records.draft import REASONING, is_absent, is_answer
+from reasonpack.records.readers.answers import (
+    Answer,
+    answers_of,
+    body_of,
+    candidate,
+    candidates_of,
+    unwrapped,
+)
 from reasonpack.records.readers.levels import (
     TOKEN_FIELDS,
     Level,
     Place,
     add_found,
+    add_sequence,
     found_in,
     noted,
 )
 from reasonpack.records.readers.request import (
     OF_A_REQUEST,
     PROMPTS,
+    STOPS,
     add_context,
     add_echoes,
     add_prompt,
+    lead,
     refuse_changes,
 )
 from reasonpack.records.reading import Reading
@@ -111,6 +121,7 @@ def is_call(record: object) -> bool:
     has_ids |= isinstance(record.get("tokens"), list) and "response_length" in record
     answers = [name for name in ANSWERS if not is_absent(record.get(name))]
     asked = [name for name in (*PROMPTS, "request") if not is_absent(record.get(name))]
+    answers += ["request"] if "request" in asked and {"response", "error"} & record.keys() else []
     is_pair = all(isinstance(record.get(name), list) for name in PAIR)
     return has_ids or is_pair or bool(answers and asked)
 
@@ -160,25 +171,35 @@ def calls_of(
             one_id = f"{one_id}#{i}"
         levels = [*asked, *(answer.levels if answer else ())]
         found = CallDraft(id=one_id, role=role)
-        _add_values(found, levels)
+        _add_values(found, [each for each in levels if "input_ids" not in each.read])
         add_prompt(found, asked)
         add_context(found, asked)
         if answer:
             _add_answer(found, answer)
+        lead(found)
         if "completion_ids" not in found.tokens:
             _refuse_unseen(found, asked, answer)
+            found.notes += [] if answer or not _failed(own, found.prompt) else ["failed-call"]
         yield from noted([found], levels, partial(strings, [found.prompt, found.answer]))
+
+
+def _failed(own: Level, prompt: Any) -> bool:
+    """Tell whether a call without an answer says that there is none; rows leave out a null."""
+    said = {"response", *(("request",) if own.reading.of_rows else ())} & own.fields.keys()
+    last = prompt[-1] if isinstance(prompt, list) and prompt else prompt
+    return bool(last and (said or own.fields.get("error"))) and not is_answer(last)
 
 
 def _request(own: Level, key: str) -> Level | None:
     """Return the request of a call, where it stands apart."""
+    key = "input" if key not in own.fields and isinstance(own.fields.get("input"), dict) else key
     place, request = own.below(key), json_field(dict(own.fields), key)
     if is_absent(request):
         return None
     if not isinstance(request, dict):
         raise wrong_type(place.path, type(request).__name__, "an object")
-    if isinstance(request.get("body"), dict):  # of a batch, or as a proxy logs it
-        request, place = request["body"], place.below("body")
+    if body := body_of(request, place):  # of a batch, or as a proxy logs it
+        request, place = body, place.below("body")
     return place.level(request, OF_A_REQUEST)
 
 
@@ -189,8 +210,9 @@ def _answers(own: Level) -> list[tuple[Answer, Role]]:
     """Return the answers of a call, each with its role."""
     fields = own.fields
     found = [name for name in ANSWERS if not is_absent(fields.get(name))]
-    if "output" in found and not isinstance(fields["output"], list):
-        found.remove("output")
+    if not isinstance(fields.get("output"), list):
+        is_answer_to = not found[1:] and isinstance(fields.get("input"), list | dict)
+        found = [name for name in found if name != "output" or is_answer_to]
     pair = [name for name in PAIR if name in found]
     if len(found) > 1 and found != pair:
         what = f"{' and '.join(found)}, expected one of them"
@@ -202,10 +224,11 @@ def _answers(own: Level) -> list[tuple[Answer, Role]]:
     if not found:
         return []
     (name,) = found
-    value, place = fields[name], own.below(name)
+    place = own.below(name)
+    value = unwrapped(fields[name], place.path)
     if name == "candidates":
         answers = candidates_of(value, place)
-    elif name in ("choices", "output"):
+    elif name == "choices" or (name == "output" and isinstance(value, list)):
         answers = answers_of({name: value}, own)
     elif isinstance(value, str):
         beside = {key: fields[key] for key in (*REASONING, *ENDS) if not is_absent(fields.get(key))}
@@ -277,7 +300,7 @@ def _refuse_unseen(draft: CallDraft, asked: Sequence[Level], answer: Answer | No
     Raises:
         RecordError: a text with the chat template's own tokens; see `refuse_changes` too.
     """
-    refuse_changes(asked)
+    refuse_changes([*asked, *(answer.levels if answer else ())])
     raw_prompt = draft.place("prompt").endswith("request.prompt") and isinstance(draft.prompt, str)
     if answer and (answer.is_raw or raw_prompt):
         what = (
@@ -286,7 +309,7 @@ def _refuse_unseen(draft: CallDraft, asked: Sequence[Level], answer: Answer | No
         )
         fix = "Log the messages, or the ids of prompt and completion (return_token_ids in vLLM)."
         raise RecordError("content", draft.place("prompt"), what, fix=fix)
-    stops = any(not is_absent(each.fields.get("stop")) for each in asked if "stop" in each.read)
+    stops = any(not is_absent(each.get(name)) for each in asked for name in STOPS)
     last = draft.answer[-1] if draft.answer else None
     if stops and isinstance(last, dict) and last.get("finish_reason") == "stop":
         # The service does not say whether it stopped at such a text or where the model did.
@@ -304,31 +327,4 @@ def _add_values(draft: CallDraft, levels: Sequence[Level]) -> None:
     add_found(draft, draft.flags, {name: (name,) for name in CALL_FLAGS}, levels)
     if copied := found_in(levels, ("is_copied_context",)):
         draft.copied = typed(copied[1], bool, copied[0])
-    _add_sequence(draft, levels)
-
-
-def _add_sequence(draft: CallDraft, levels: Sequence[Level]) -> None:
-    """Part the ids of prompt and completion where they are one list, with the completion's length.
-
-    Raises:
-        RecordError: there is no such length, or the ids stand in another field too.
-    """
-    tokens = found_in(levels, ("tokens",))
-    if not tokens or not isinstance(tokens[1], list):
-        return
-    path, ids = tokens
-    length = found_in(levels, ("response_length",))
-    if not length:
-        what = "ids of prompt and completion without response_length, expected it"
-        fix = "Write how many of the last ids are the completion's as response_length."
-        raise RecordError("missing", path, what, fix=fix)
-    size = typed(length[1], int, length[0])
-    if type(size) is not int or not 0 <= size <= len(ids):
-        what = f"got {size}, expected at most the {len(ids):,} tokens that there are"
-        raise RecordError("conflict", length[0], what, fix="Log the length of the completion.")
-    if taken := [kind for kind in ("prompt_ids", "completion_ids") if kind in draft.tokens]:
-        what = f"ids beside those of {draft.places[taken[0]]}, expected them once"
-        raise RecordError("conflict", path, what, fix="Keep one of the two.")
-    cut = len(ids) - size
-    draft.tokens |= {"prompt_ids": ids[:cut], "completion_ids": ids[cut:]}
-    draft.places |= {"prompt_ids": path, "completion_ids": f"{path}[-{size}:]"}
+    add_sequence(draft, levels)

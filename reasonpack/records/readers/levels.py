@@ -160,6 +160,33 @@ def add_found(
             draft.places[kind], held[kind] = found
 
 
+def add_sequence(draft: CallDraft, levels: Sequence[Level]) -> None:
+    """Part the ids of prompt and completion where they are one list, with the completion's length.
+
+    Raises:
+        RecordError: there is no such length, or the ids stand in another field too.
+    """
+    tokens = found_in(levels, ("tokens",))
+    if not tokens or not isinstance(tokens[1], list):
+        return
+    path, ids = tokens
+    length = found_in(levels, ("response_length",))
+    if not length:
+        what = "ids of prompt and completion without response_length, expected it"
+        fix = "Write how many of the last ids are the completion's as response_length."
+        raise RecordError("missing", path, what, fix=fix)
+    size = typed(length[1], int, length[0])
+    if type(size) is not int or not 0 <= size <= len(ids):
+        what = f"got {size}, expected at most the {len(ids):,} tokens that there are"
+        raise RecordError("conflict", length[0], what, fix="Log the length of the completion.")
+    if taken := [kind for kind in ("prompt_ids", "completion_ids") if kind in draft.tokens]:
+        what = f"ids beside those of {draft.places[taken[0]]}, expected them once"
+        raise RecordError("conflict", path, what, fix="Keep one of the two.")
+    cut = len(ids) - size
+    draft.tokens |= {"prompt_ids": ids[:cut], "completion_ids": ids[cut:]}
+    draft.places |= {"prompt_ids": path, "completion_ids": f"{path}[-{size}:]"}
+
+
 def noted(
     drafts: Iterable[CallDraft], levels: Iterable[Level], texts: Texts = tuple
 ) -> Iterator[CallDraft]:

@@ -8,6 +8,7 @@ What the service was sent beside the messages stands in `model_parameters`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,6 +30,10 @@ _FIELDS = """
 _PASSED = frozenset(_FIELDS.split())
 """Fields of the payload that say how a call was served, and nothing of what it said."""
 _REDACTED = "redacted-by-litellm"
+_NO_CHAT = re.compile(
+    "embedding|image|speech|transcription|moderation|rerank|search|ocr|file|batch|video|mcp"
+)
+"""Parts of types of calls of which no language model answers with text."""
 
 
 def is_mine(record: Mapping[str, Any]) -> bool:
@@ -43,6 +48,8 @@ def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
         RecordError: a payload of which the proxy was told to leave out the messages, or one
             whose parts contradict each other.
     """
+    if _NO_CHAT.search(str(record["call_type"])):
+        return []
     if _REDACTED in str(record["messages"])[:200]:
         what = "messages that the proxy was told to leave out, expected what the model was sent"
         fix = "Log with turn_off_message_logging: false, or leave the record out."

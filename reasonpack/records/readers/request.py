@@ -12,17 +12,23 @@ written as the model saw it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from reasonpack.errors import RecordError
+from reasonpack.records import strict_json
 from reasonpack.records.call_draft import CONTEXT_FIELDS, CallDraft
-from reasonpack.records.draft import is_absent
+from reasonpack.records.draft import content_of, is_absent
 from reasonpack.records.readers.levels import Level, add_found, found_in
 from reasonpack.records.strict_json import step
 from reasonpack.records.tools import TOOL_FIELDS
+from reasonpack.records.unknown import strings
 
 PROMPTS = ("messages", "prompt", "input")
 """Names of the fields that hold what the model was asked."""
+_IDS = ("prompt_token_ids", "token_ids", "input_ids")
+"""Names of those of a request that hold it in token ids."""
+_ONE = "expected one thing that the model was asked"
 _HISTORY = "the conversation that it names is not in the log, expected all that the model saw"
 _HISTORY_FIX = "Log the whole input of each request, or the ids of prompt and completion."
 _CHANGES: Mapping[str, tuple[tuple[object, ...], str, str]] = {
@@ -50,11 +56,13 @@ _CHANGES: Mapping[str, tuple[tuple[object, ...], str, str]] = {
     ),
 }
 """Options that change what the model sees: values that do not, what is wrong, and the fix."""
+STOPS = ("stop", "stop_token_ids")
+"""Options that say where a service is to stop, and not the model."""
 EFFORT = ("reasoning_effort", "reasoning")
 OF_A_REQUEST = frozenset(
     (
         *(*PROMPTS, *CONTEXT_FIELDS, *_CHANGES, *EFFORT, "instructions", "extra_body"),
-        *("thinking", "include_reasoning", "stop", "text", "functions", "function_call"),
+        *("thinking", "include_reasoning", "text", "functions", "function_call", *STOPS, *_IDS),
     )
 )
 """Names of the fields that are read of a request, or that only steer sampling."""
@@ -66,25 +74,35 @@ def add_prompt(draft: CallDraft, levels: Sequence[Level]) -> None:
     Raises:
         RecordError: reason `conflict`, where there is more than one thing that it was asked.
     """
-    found: tuple[str, Any] | None = None
     for each in levels:
-        for name in PROMPTS:
-            value, path = each.get(name), step(each.path, name)
+        for name in (*PROMPTS, *(_IDS if "input_ids" in each.read else ())):
+            value, path = _messages_in(each.get(name)), step(each.path, name)
             if isinstance(value, dict) and isinstance(value.get("token_ids"), list):
                 path, value = f"{path}.token_ids", value["token_ids"]
             if is_absent(value) or isinstance(value, dict):
+                if name == "prompt" and value and "id" in value:
+                    raise RecordError("content", path, _HISTORY, fix=_HISTORY_FIX)
                 continue
-            if found and found[1] != value:
-                what = f"differs from {found[0]}, expected one thing that the model was asked"
+            is_ids = isinstance(value, list) and set(map(type, value)) == {int}
+            kind = "prompt_ids" if is_ids else "prompt"
+            before = draft.tokens.get(kind) if is_ids else draft.prompt
+            if before not in (None, value):
+                what = f"differs from {draft.places[kind]}, {_ONE}"
                 raise RecordError("conflict", path, what, fix="Keep the one that was sent.")
-            found = found or (path, value)
-    if found is None:
-        return
-    path, value = found
-    if isinstance(value, list) and set(map(type, value)) == {int}:
-        draft.tokens["prompt_ids"], draft.places["prompt_ids"] = value, path
-        return
-    draft.prompt, draft.places["prompt"] = value, path
+            draft.places.setdefault(kind, path)
+            if is_ids:
+                draft.tokens[kind] = value
+            draft.prompt = draft.prompt if is_ids else value
+
+
+def _messages_in(value: Any) -> Any:
+    """Return the messages that a text holds as JSON; else the value."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        with suppress(RecordError):
+            held = strict_json.decode(value.encode())
+            if held and all(isinstance(each, dict) and "role" in each for each in held):
+                return held
+    return value
 
 
 def add_context(draft: CallDraft, levels: Sequence[Level]) -> None:
@@ -110,6 +128,26 @@ def add_echoes(draft: CallDraft, response: Level) -> None:
         value = response.get(name)
         if not has and not is_absent(value):
             draft.context[kind], draft.places[kind] = value, step(response.path, name)
+
+
+def lead(draft: CallDraft) -> None:
+    """Put a system text before messages that begin with another one: the model saw both."""
+    prompt, system = draft.prompt, draft.context.get("system")
+    first = prompt[0] if isinstance(prompt, list) and prompt else None
+    if is_absent(system) or not isinstance(first, dict):
+        return
+    role = first.get("role") or first.get("from")
+    if role in ("system", "developer") and _text(content_of(first)) != _text(system):
+        draft.prompt = [{"role": "system", "content": draft.context.pop("system")}, *prompt]
+        at = draft.places["prompt"]
+        draft.places |= {f"prompt[{i + 1}]": f"{at}[{i}]" for i in range(len(prompt))}
+        draft.places["prompt[0].content"] = draft.places["system"]
+
+
+def _text(content: Any) -> Any:
+    if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
+        return content
+    return "".join(strings([part.get("text") for part in content]))
 
 
 def _add_extra(draft: CallDraft, level: Level) -> None:

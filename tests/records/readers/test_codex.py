@@ -6,6 +6,10 @@ import json
 
 from test_sessions import ASKED, CALLED, RESULT, SAID, UNKNOWN, WEST, lines, read, turns
 
+from reasonpack.records.calls import read_session
+from reasonpack.records.reading import Reading
+from reasonpack.records.unit import Record
+
 
 def test_codex() -> None:
     lost = {"type": "compacted", "payload": {"message": "Lost."}}
@@ -25,6 +29,27 @@ def test_codex() -> None:
     (error,) = refused
     assert (error.reason, error.where) == ("missing", "x:17")
     assert "the history that follows a compaction is not in the file" in str(error)
+
+
+def test_codex_says_more_of_items_than_what_was_said() -> None:
+    found = lines("codex")
+    found[2]["payload"]["role"] = "developer"
+    for line in found:
+        if line["type"] == "response_item":
+            line["payload"]["internal_chat_message_metadata_passthrough"] = {"turn_id": "t"}
+    reading = Reading(roles={"developer": "system"})
+    records = [Record(f"x:{i}", json.dumps(each).encode()) for i, each in enumerate(found, 1)]
+    calls, refused = read_session(records, reading)
+    assert not refused
+    assert turns(calls)[0] == [("system", "You watch a harbour."), ("system", ASKED[1]), CALLED]
+
+
+def test_codex_behind_a_message_of_another_agent() -> None:
+    found = lines("codex")
+    found[7] = {"type": "inter_agent_communication", "payload": {"content": "Stop."}}
+    calls, (error,) = read(found)
+    assert (len(calls), error.where) == (2, "x:11")
+    assert "the history that follows a message of another agent is not in the file" in str(error)
 
 
 def test_codex_behind_a_rollback() -> None:

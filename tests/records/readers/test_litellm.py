@@ -22,3 +22,8 @@ def test_messages_that_a_gateway_left_out_are_refused() -> None:
     record["messages"] = [{"role": "user", "content": "redacted-by-litellm"}]
     with pytest.raises(RecordError, match="messages that the proxy was told to leave out"):
         read(record)
+
+
+def test_a_call_of_no_language_model_is_counted() -> None:
+    record = {**records("litellm")[0], "call_type": "aembedding", "response": {"data": []}}
+    assert [(call.trained, call.notes) for call in read(record)] == [(False, {"no-call": 1})]
