@@ -70,10 +70,10 @@ class OpenShard(Struct, frozen=True):
             if isinstance(self._file, pq.ParquetFile):
                 for number in range(first, self._file.num_row_groups):
                     table = self._file.read_row_group(number, columns, use_threads=False)
-                    yield from self._sound(table.combine_chunks().to_batches())
+                    yield from self._checked(table.combine_chunks().to_batches())
                 return
             with self._stream(columns) as stream:
-                yield from self._sound(itertools.islice(stream, first, None))
+                yield from self._checked(itertools.islice(stream, first, None))
 
     def read(self, number: int) -> pa.RecordBatch:
         """Read one group; in a stream, the groups before it are read too.
@@ -98,14 +98,14 @@ class OpenShard(Struct, frozen=True):
         first, waiting = 0, list(places)
         with _refusing_damage(self.name):
             batches = self._file.iter_batches(8, row_groups=[number], use_threads=False)
-            for few in self._sound(batches):
+            for few in self._checked(batches):
                 while waiting and waiting[0] < first + few.num_rows:
                     yield few.slice(waiting.pop(0) - first, 1)
                 if not waiting:
                     return
                 first += few.num_rows
 
-    def _sound(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def _checked(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in validated(batches):
             if not self._unchecked:
                 check_sound(batch)

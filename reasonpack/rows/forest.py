@@ -251,7 +251,8 @@ def lay_out(forest: Forest, number: int = 0, *, layout: Layout = "onepass") -> L
     if any(views.first_trained[view] == 0 for view in own):
         what = "a view without any prompt token, expected something that the model answers"
         raise RecordError("view", "messages", what, fix="put a user message before the answer")
-    samples = list(_causal(forest, number)) if layout == "npass" else [preorder(forest, number)]
+    npass = layout == "npass"
+    samples = [*_npass_samples(forest, number)] if npass else [preorder(forest, number)]
     lengths = [views.end[view] for view in own]
     return LaidOut(
         samples=samples,
@@ -317,7 +318,7 @@ def preorder(
     return written
 
 
-def _causal(forest: Forest, number: int) -> Iterator[list[Stretch]]:
+def _npass_samples(forest: Forest, number: int) -> Iterator[list[Stretch]]:
     """Yield a causal sample for each leaf of a trie; what an earlier leaf has too is untrained."""
     cuts = forest.cuts(number)
     path: list[tuple[int, int, int]] = []

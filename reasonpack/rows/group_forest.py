@@ -117,14 +117,14 @@ class GroupForest:
 
     def add(self, view: CallView) -> Joined:
         """Join the next call to the tree."""
-        branch, depth = self._longest(view)
+        branch, depth = self._longest_prefix(view)
         joint = self._joint(view, branch, depth)
         number = len(self._branches)
         self._branches.append(_own_part(view, branch, depth))
         if depth < len(view.tokens):
-            self._hang(number, branch, depth)
+            self._attach(number, branch, depth)
         self._train_above(view, number)
-        self._note_answer(view, number)
+        self._mark_answer(view, number)
         self._ends.add((self._owner(number, len(view.tokens)), len(view.tokens)))
         self._last = view.tokens
         return Joined(joint, depth)
@@ -133,7 +133,7 @@ class GroupForest:
         """Return the forest of all calls added."""
         branches = self._branches
         views = self._encoded_views()
-        columns = {name: _joined(branches, name) for name in ("trained", "weight", "call")}
+        columns = {name: _column(branches, name) for name in ("trained", "weight", "call")}
         return Forest(
             views=views,
             parent=[each.parent for each in branches],
@@ -150,7 +150,7 @@ class GroupForest:
         branches = self._branches
         sizes = np.array([len(each.tokens) for each in branches])
         starts = np.cumsum(sizes) - sizes
-        kind, message, call = (_joined(branches, name) for name in ("kind", "message", "call"))
+        kind, message, call = (_column(branches, name) for name in ("kind", "message", "call"))
         changes = np.zeros(len(kind), bool)
         changes[starts] = True
         for column in kind, message, call:
@@ -168,18 +168,18 @@ class GroupForest:
             end=[each.end for each in branches],
             first_trained=[each.first_trained for each in branches],
             bounds=[0, len(branches)],
-            extra={name: _joined(branches, name) for name in self._values},
+            extra={name: _column(branches, name) for name in self._values},
             run_call=call[changes],
         )
 
     # --- where a call leaves the tree ----------------------------------------------------
 
-    def _longest(self, view: CallView) -> tuple[int, int]:
+    def _longest_prefix(self, view: CallView) -> tuple[int, int]:
         """Find the longest prefix of a view in the tree; return the branch and depth it ends at.
 
         Several branches may begin with the same token, so each of them is followed.
         """
-        best = self._beginning(view)
+        best = self._shared_with_last(view)
         todo = [best] if best[1] else [(other, 0) for other in self._next(view, ROOT, 0)]
         while todo:
             branch, begin = todo.pop()
@@ -195,7 +195,7 @@ class GroupForest:
             todo += reversed(further)
         return best
 
-    def _beginning(self, view: CallView) -> tuple[int, int]:
+    def _shared_with_last(self, view: CallView) -> tuple[int, int]:
         """Return the branch and depth up to which a view's prompt equals the last view.
 
         Without twins there is only one path to it, and as no token of a prompt is trained, all
@@ -241,7 +241,7 @@ class GroupForest:
                 return first + int(taken.argmax())
         return stop
 
-    def _hang(self, number: int, branch: int, depth: int) -> None:
+    def _attach(self, number: int, branch: int, depth: int) -> None:
         """Register a new branch, which leaves `branch` at `depth`."""
         token = self._branches[number].tokens.item(depth - self._branches[number].shared)
         children = self._below.setdefault((branch, depth), {})
@@ -270,7 +270,7 @@ class GroupForest:
         of_answer = above.answer[depth - 1 - above.shared] or (branch, depth) in self._answers
         return "otherwise" if of_answer else "rewritten"
 
-    def _note_answer(self, view: CallView, number: int) -> None:
+    def _mark_answer(self, view: CallView, number: int) -> None:
         """Record where the answer of a call begins, and which tokens of the tree are part of it."""
         self._answers.add((self._owner(number, view.header), view.header))
         branch, stop = number, len(view.tokens)
@@ -302,7 +302,7 @@ class GroupForest:
             branch, stop = above.parent, begin
 
 
-def _joined(branches: Sequence[_Branch], name: str) -> NDArray[Any]:
+def _column(branches: Sequence[_Branch], name: str) -> NDArray[Any]:
     return np.concatenate([each.columns[name] for each in branches])
 
 

@@ -123,7 +123,7 @@ class _Rooms:
         """
         node = self._leaves + room
         if self._most[node] < cost:
-            node = self._next(node, cost)
+            node = self._next_leaf(node, cost)
         if not node:
             return None, 0, 0
         found = node - self._leaves
@@ -133,7 +133,7 @@ class _Rooms:
         self._update(found)
         return row, found, left
 
-    def _next(self, node: int, cost: int) -> int:
+    def _next_leaf(self, node: int, cost: int) -> int:
         """Return the first leaf after `node` with a row that has `cost` left; 0 if none has."""
         while node > 1 and (node & 1 or self._most[node + 1] < cost):
             node >>= 1

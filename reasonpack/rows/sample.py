@@ -134,7 +134,7 @@ def _write(forest: Forest, laid_out: Sequence[tuple[str, LaidOut]]) -> list[Samp
     sources = [slice(start, start + length) for start, length in zip(starts, lengths, strict=True)]
     input_ids = np.concatenate([views.tokens[source] for source in sources])
     position_ids = np.concatenate([depths[each.begin : each.end] for each in stretches])
-    labels, extra = _trained(forest, stretches, sources)
+    labels, extra = _labels_and_extra(forest, stretches, sources)
     table, counts = _segments(
         forest,
         starts=np.array(starts),
@@ -152,7 +152,7 @@ def _write(forest: Forest, laid_out: Sequence[tuple[str, LaidOut]]) -> list[Samp
     return made
 
 
-def _trained(
+def _labels_and_extra(
     forest: Forest, stretches: Sequence[Stretch], sources: Sequence[slice]
 ) -> tuple[I32, dict[str, NDArray[Any]]]:
     """Return the labels of stretches, and the optional columns with a value for each token."""

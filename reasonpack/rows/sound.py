@@ -51,7 +51,7 @@ def check_sound(batch: pa.RecordBatch) -> None:
     for like, names in _PARALLEL.items():
         for name in names:
             if name in sizes and like in sizes:
-                _refuse(f"{name} is not as long as {like} says", sizes[name] != sizes[like])
+                _refuse_if(f"{name} is not as long as {like} says", sizes[name] != sizes[like])
     if {"length", "segment_start", "sample_start"} <= sizes.keys():
         _check_numbers({name: _flat(lists[name]) for name in _NUMBERS if name in lists}, sizes)
 
@@ -65,23 +65,23 @@ _NUMBERS = (
 def _check_numbers(flat: dict[str, I64], sizes: dict[str, I64]) -> None:
     """Refuse indices of tokens, samples or calls that are out of range or out of order."""
     length = sizes["length"]
-    _refuse("there is no token", length < 1)
+    _refuse_if("there is no token", length < 1)
     begin = np.cumsum(length) - length
     at: dict[str, I64] = {}
     for name in ("segment_start", "sample_start"):
-        _refuse(f"{name} is empty", sizes[name] < 1)
+        _refuse_if(f"{name} is empty", sizes[name] < 1)
         row = np.repeat(np.arange(len(length)), sizes[name])
         at[name] = flat[name] + begin[row]
         firsts = np.cumsum(sizes[name]) - sizes[name]
         stops = np.append(at[name][1:], length.sum())
         wrong = (stops <= at[name]) | (at[name] >= (begin + length)[row])
         wrong[firsts] |= at[name][firsts] != begin
-        _refuse(f"{name} does not rise from 0 to below the length", wrong, row)
+        _refuse_if(f"{name} does not rise from 0 to below the length", wrong, row)
     segments, samples = at["segment_start"], at["sample_start"]
     of_segment, of_sample = (np.repeat(np.arange(len(length)), sizes[name]) for name in at)
     # Not np.isin, which takes longer to import than all of this.
     nearest = segments[np.searchsorted(segments, samples, "right") - 1]
-    _refuse("a sample begins within a segment", nearest != samples, of_sample)
+    _refuse_if("a sample begins within a segment", nearest != samples, of_sample)
     own = np.searchsorted(samples, segments, "right") - 1
     last = np.append(samples[1:], length.sum())[own] - begin[of_segment]
     end = np.append(segments[1:], length.sum()) - begin[of_segment]
@@ -94,19 +94,19 @@ def _check_numbers(flat: dict[str, I64], sizes: dict[str, I64]) -> None:
     }.items():
         if name in flat:
             wrong = (flat[name] < least) | (flat[name] > most)
-            _refuse(f"{name} is out of its range", wrong, of_segment)
+            _refuse_if(f"{name} is out of its range", wrong, of_segment)
     if "call_sample" in flat and "call_id" in sizes:
         of = np.repeat(np.arange(len(length)), sizes["call_id"])
         wrong = (flat["call_sample"] < 0) | (flat["call_sample"] >= sizes["sample_start"][of])
         wrong[1:] |= (np.diff(flat["call_sample"]) < 0) & (np.diff(of) == 0)
-        _refuse("call_sample is out of its range or order", wrong, of)
+        _refuse_if("call_sample is out of its range or order", wrong, of)
 
 
 def _flat(column: pa.Array) -> I64:
     return numbers_of(flattened(column)).astype(np.int64)
 
 
-def _refuse(what: str, wrong: NDArray[np.bool_], row: NDArray[Any] | None = None) -> None:
+def _refuse_if(what: str, wrong: NDArray[np.bool_], row: NDArray[Any] | None = None) -> None:
     """Raise ValueError if an element is wrong; `row` has the row of each, by default its index."""
     if wrong.any():
         first = int(wrong.argmax())

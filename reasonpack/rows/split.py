@@ -57,10 +57,10 @@ def leave_out(forest: Forest, number: int, left: Sequence[int]) -> Forest:
     for view in kept:
         if encoded.first_trained[view] < forest.at[view]:
             train_above(part, view)
-    return replace(part, views=_described(part, number, left))
+    return replace(part, views=_relabelled(part, number, left))
 
 
-def _described(part: Forest, number: int, left: Sequence[int]) -> EncodedViews:
+def _relabelled(part: Forest, number: int, left: Sequence[int]) -> EncodedViews:
     """Give tokens of left-out answers the kind and message of a kept view that trains them."""
     views = part.views
     shared = [view for view in left if part.end[view] > views.first_trained[view]]
@@ -178,7 +178,7 @@ def divide(forest: Forest, number: int, whole: LaidOut, max_length: int) -> Laid
 
 def _order(forest: Forest, number: int, written: Sequence[Stretch]) -> _Order:
     """Return the views in the order in which `written`, their common layout, completes them."""
-    views = sorted(forest.members[number], key=_place(forest, written))
+    views = sorted(forest.members[number], key=_written_order(forest, written))
     cuts, reach = forest.cuts(number), [*forest.at]
     shared, siblings = [], []
     latest: dict[tuple[int, int], int] = {}  # the view that last added a trained child
@@ -198,7 +198,7 @@ def _order(forest: Forest, number: int, written: Sequence[Stretch]) -> _Order:
     return _Order(views, np.array(length), np.array(shared), np.array(siblings))
 
 
-def _place(forest: Forest, written: Sequence[Stretch]) -> Callable[[int], tuple[int, int]]:
+def _written_order(forest: Forest, written: Sequence[Stretch]) -> Callable[[int], tuple[int, int]]:
     """Return a sort key of views: the stretch where the last token is written, and its depth."""
     ends: dict[int, list[int]] = {}
     places: dict[int, list[int]] = {}

@@ -55,15 +55,15 @@ def expand_inputs(
     files: list[Place] = []
     for given in places:
         place = given if is_url(given) else Path(given)
-        below = _objects(str(place)) if is_url(place) else _files(Path(place), without)
+        below = _url_files(str(place)) if is_url(place) else _path_files(Path(place), without)
         if below is None or not str(given):  # "" does not name the current directory
             name = public_name(given) or "''"
             raise UsageError(name, "no such file", "a file of chats", "check the spelling")
-        packed = _datasets(below)
+        packed = _dataset_prefixes(below)
         found = [file for file in below if not str(file).startswith(packed)]
         for dataset in packed:
             on_note(f"{public_name(dataset or place)}: not read: a packed dataset, use repack")
-        if left := _left_over(found):
+        if left := _not_of_saved_dataset(found):
             on_note(f"{listed(map(public_name, left))}: not read: not part of the saved dataset")
             found = [file for file in found if file not in left]
         chats = [file for file in found if file == place or _is_chat_file(file)]
@@ -75,14 +75,14 @@ def expand_inputs(
                 "pack it again with repack, or name files of chats" if packed else "name the files",
             )
         files += chats
-        if note := _passed_over(place, [file for file in found if file not in set(chats)]):
+        if note := _unread_note(place, [file for file in found if file not in set(chats)]):
             on_note(note)
     for file in files:
         check_name(file)
     return files
 
 
-def _datasets(files: Sequence[Place]) -> tuple[str, ...]:
+def _dataset_prefixes(files: Sequence[Place]) -> tuple[str, ...]:
     """Return the prefix of each packed dataset among the files; its rows are not chats."""
     names = [str(file) for file in files]
     tops = [name.removesuffix(_PLAN) for name in names if f"/{name}".endswith(f"/{_PLAN}")]
@@ -93,7 +93,7 @@ class _State(Struct):
     data_files: list[dict[str, str]] = field(name="_data_files")
 
 
-def _left_over(files: Sequence[Place]) -> list[Place]:
+def _not_of_saved_dataset(files: Sequence[Place]) -> list[Place]:
     """Return the Arrow files that lie next to a dataset saved by `datasets` but are not part of it.
 
     Such files are caches of `map` and `filter`, and shards of an earlier save.
@@ -125,11 +125,11 @@ def exists(place: Place) -> bool:
         StorageError: the file system does not answer.
     """
     if is_url(place):
-        return _objects(str(place)) is not None
+        return _url_files(str(place)) is not None
     return _mode(Path(place)) is not None
 
 
-def _passed_over(directory: Place, files: Sequence[Place]) -> str:
+def _unread_note(directory: Place, files: Sequence[Place]) -> str:
     """Return a note on the unhidden files of a directory that are not read; empty without any."""
     top = public_name(directory).rstrip("/") + "/"  # names in the current directory lack it
     names = [public_name(file).removeprefix(top) for file in files]
@@ -169,7 +169,7 @@ def check_name(place: Place) -> None:
         raise UsageError(public_name(place), what, expected, "rename it") from None
 
 
-def _files(path: Path, without: Place | None) -> list[Place] | None:
+def _path_files(path: Path, without: Place | None) -> list[Place] | None:
     """List the file at a path, or the files below it; None if nothing is there."""
     mode = _mode(path)
     if mode is None or not stat.S_ISDIR(mode):
@@ -212,7 +212,7 @@ def _mode(path: Path) -> int | None:
     return mode
 
 
-def _objects(url: str) -> list[Place] | None:
+def _url_files(url: str) -> list[Place] | None:
     """List the file at a URL, or the files below it; None if nothing is there."""
     try:
         if stamp(url):

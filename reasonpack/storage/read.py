@@ -146,7 +146,7 @@ def open_bytes(place: Place, kind: Container, *, start: int = 0) -> Iterator[Any
     try:
         if kind == "gzip":
             # Arrow's reader takes zeros after the last member, as on tapes, for damage.
-            with _stream(place) as file, gzip.GzipFile(fileobj=file) as unpacked:
+            with _open_once(place) as file, gzip.GzipFile(fileobj=file) as unpacked:
                 yield unpacked
         elif kind == "plain" and not is_url(place):
             with open_file(place, start=start) as file:
@@ -168,7 +168,7 @@ def open_bytes(place: Place, kind: Container, *, start: int = 0) -> Iterator[Any
 
 
 @contextlib.contextmanager
-def _stream(place: Place) -> Iterator[Any]:
+def _open_once(place: Place) -> Iterator[Any]:
     """Open a file to be read once, from its beginning, without seeking."""
     if not is_url(place):
         with open_file(place) as file:

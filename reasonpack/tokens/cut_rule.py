@@ -146,9 +146,9 @@ def learn_rule(reference: tokenizers.Tokenizer, listed: list[str]) -> CutRule:
     added = list(reference.get_added_tokens_decoder().values())
     try:
         obstacle = _obstacle(reference, [token.content for token in added], listed)
-        rule = _whole(obstacle) if obstacle else _argued_rule(reference, added)
+        rule = _no_cuts(obstacle) if obstacle else _argued_rule(reference, added)
     except (RecursionError, OverflowError, re.error):
-        return _whole("its added tokens are too long for a pattern")
+        return _no_cuts("its added tokens are too long for a pattern")
     texts = _hard_texts(listed) if rule.stages else ()
     ids = functools.cache(lambda piece: reference.encode(piece, add_special_tokens=False).ids)
     for text in texts:  # made of few distinct pieces, so the cache helps
@@ -156,13 +156,13 @@ def learn_rule(reference: tokenizers.Tokenizer, listed: list[str]) -> CutRule:
             with refusing("", "fails", "ids"):
                 same = [*itertools.chain.from_iterable(map(ids, cut_text(text, rule)))] == ids(text)
         except TokenizerError as error:
-            return _whole(f"the check of cutting failed: {error.__cause__}")
+            return _no_cuts(f"the check of cutting failed: {error.__cause__}")
         if not same:
-            return _whole(f"cut and whole differ on {text!r}")
+            return _no_cuts(f"cut and whole differ on {text!r}")
     return rule
 
 
-def _whole(reason: str) -> CutRule:
+def _no_cuts(reason: str) -> CutRule:
     return CutRule(stages=(), opaque=frozenset(), leads=False, reason=f"whole: {reason}")
 
 
@@ -224,7 +224,7 @@ def _argued_rule(reference: tokenizers.Tokenizer, added: list[Any]) -> CutRule:
         stages.append(normalized)
     count = sum(map(len, stages)) - len(opaque)
     if count == 0:
-        return _whole("no added token is safe to cut at")
+        return _no_cuts("no added token is safe to cut at")
     leads = any(
         part["type"] == "Metaspace" and part.get("prepend_scheme") not in {"always", "never"}
         for part in _parts(reference.pre_tokenizer)

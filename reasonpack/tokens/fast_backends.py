@@ -141,13 +141,13 @@ class Encoder:
             self._loading.result()
             self._loading = None
         while pieces and self.load():
-            ids = self._try(pieces) if self._prove() else None
+            ids = self._encode_and_check(pieces) if self._passes_hard_texts() else None
             if ids is not None:
                 return ids
-        self._say_used(_label(REFERENCE))
+        self._set_used(_label(REFERENCE))
         return self._by_reference(pieces)
 
-    def _say_used(self, label: str) -> None:
+    def _set_used(self, label: str) -> None:
         self.used = label
         self.fault = "; ".join([*self._failed, f"{label} is used"]) if self._failed else None
 
@@ -166,14 +166,14 @@ class Encoder:
             self._proved = False
         return self._loaded is not None
 
-    def _prove(self) -> bool:
+    def _passes_hard_texts(self) -> bool:
         """Return whether the loaded backend gives the ids of hard texts right; else unload it."""
         if not self._proved:
             texts = hard_texts(self._tokenizer.added_tokens)
             self._proved = self._ids_checked(texts, range(len(texts)), "a hard text") is not None
         return self._proved
 
-    def _try(self, pieces: Sequence[str]) -> list[I32] | None:
+    def _encode_and_check(self, pieces: Sequence[str]) -> list[I32] | None:
         """Encode pieces by the fast backend, and check some; None if it is wrong on one."""
         assert self._loaded is not None
         label = _label(self._loaded[0])
@@ -182,7 +182,7 @@ class Encoder:
         chosen = random.Random(0).sample(range(len(pieces)), min(count, len(pieces)))  # noqa: S311
         ids = self._ids_checked(pieces, chosen, "a piece of this unit")
         if ids is not None:
-            self._say_used(label)
+            self._set_used(label)
         return ids
 
     def _ids_checked(

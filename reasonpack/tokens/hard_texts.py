@@ -78,7 +78,7 @@ def hard_texts(added_tokens: Sequence[str]) -> list[str]:
     texts += [frame.replace("□", one) for frame, one in itertools.product(frames, framed)]
     marks = _marks()
     texts += [f"a{mark}{other}" for mark in marks for other in chance.sample(marks, 8)]
-    return texts + _around(added_tokens)
+    return texts + _with_added_tokens(added_tokens)
 
 
 def _characters() -> list[str]:
@@ -102,7 +102,7 @@ def _marks() -> list[str]:
     return [*classes.values(), *filter(unicodedata.combining, _UNSETTLED)]
 
 
-def _around(added_tokens: Sequence[str]) -> list[str]:
+def _with_added_tokens(added_tokens: Sequence[str]) -> list[str]:
     """Put added tokens next to text and to each other, and cut some in half."""
     tokens = [*added_tokens[:20], *added_tokens[:: len(added_tokens) // 20 + 1]]
     texts = []

@@ -65,7 +65,7 @@ def is_settled(text: str) -> bool:
     >>> is_settled("Grüße, 世界 \U0001f600"), is_settled("\u017f"), is_settled("\U00030000")
     (True, False, False)
     """
-    return text.isascii() or _unsettled().search(text) is None
+    return text.isascii() or _unsettled_pattern().search(text) is None
 
 
 def settled_of(text: str) -> str:
@@ -74,11 +74,11 @@ def settled_of(text: str) -> str:
     >>> settled_of("a\u017fb")
     'ab'
     """
-    return _unsettled().sub("", text)
+    return _unsettled_pattern().sub("", text)
 
 
 @functools.cache
-def _unsettled() -> re.Pattern[str]:
+def _unsettled_pattern() -> re.Pattern[str]:
     """Compile a pattern that finds an unsettled character."""
     is_known = bytearray(0x30000)
     for codes in range(0x10000), _MATHEMATICAL_LETTERS:

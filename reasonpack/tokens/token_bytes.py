@@ -25,7 +25,7 @@ def bytes_of_tokens(tokenizer: Tokenizer) -> Callable[[int], bytes]:
     steps = list(_steps(tokenizer.decoder)) if tokenizer.decoder else []
     kinds = {step["type"] for step in steps}
     added = frozenset(tokenizer.added_tokens)
-    spaces = [space for step in steps if (space := _space(step))]
+    spaces = [space for step in steps if (space := _replacement(step))]
     lookup, is_byte_level = tokenizer.lookup(), "ByteLevel" in kinds
 
     def of(token: int) -> bytes:
@@ -52,7 +52,7 @@ def _steps(decoder: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from _steps(each)
 
 
-def _space(step: dict[str, Any]) -> tuple[str, str] | None:
+def _replacement(step: dict[str, Any]) -> tuple[str, str] | None:
     """Return the text that a decoder's step replaces, and its replacement; None without one."""
     if step["type"] == "Metaspace":
         return step["replacement"], " "
@@ -60,7 +60,7 @@ def _space(step: dict[str, Any]) -> tuple[str, str] | None:
     return (written, step["content"]) if written else None
 
 
-def _alphabet() -> dict[str, int]:
+def _bytes_by_character() -> dict[str, int]:
     """Return a table from the character that byte-level BPE writes for a byte to the byte.
 
     Bytes that are printable in Latin-1 are written as themselves, the others from U+0100 on.
@@ -71,4 +71,4 @@ def _alphabet() -> dict[str, int]:
     return table | {chr(0x100 + number): byte for number, byte in enumerate(others)}
 
 
-_BYTE_OF = _alphabet()
+_BYTE_OF = _bytes_by_character()

@@ -38,7 +38,7 @@ def register(name: str) -> None:
     if stock is None:
         stock = _registered(name)
         below = functools.partial(_reference, stock) if name == "sdpa" else stock
-        AttentionInterface.register(name, functools.partial(_attention, below))
+        AttentionInterface.register(name, functools.partial(_branch_attention, below))
     _stock[name] = (stock, models + 1)
 
 
@@ -106,7 +106,7 @@ def check_aligned(config: Any, name: str, *, device: torch.device, dtype: torch.
         )
 
 
-def _attention(
+def _branch_attention(
     stock: Attention,
     module: Any,
     query: torch.Tensor,
@@ -128,7 +128,7 @@ def _attention(
         what = f"keys of shape {tuple(key.shape)} for a row of {len(index.sum_offsets) - 1} tokens"
         expected = "a key for each, none of a cache"
         raise UsageError("attention", what, expected, "train with use_cache=False")
-    key, value = _lowered(key), _lowered(value)
+    key, value = _autocast(key), _autocast(value)
     keys, values = gathered(key, index), gathered(value, index)
     sizes = {
         "cu_seq_lens_q": index.cu_seqlens_q,
@@ -143,7 +143,7 @@ def _attention(
     return out
 
 
-def _lowered(states: torch.Tensor) -> torch.Tensor:
+def _autocast(states: torch.Tensor) -> torch.Tensor:
     """Cast to the precision that FlashAttention will need, before copies are made."""
     kind = states.device.type
     if states.dtype == torch.float32 and torch.is_autocast_enabled(kind):

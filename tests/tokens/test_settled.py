@@ -145,5 +145,5 @@ def test_a_backend_that_is_wrong_on_settled_text_is_refused(
 
 
 def test_the_pattern_is_not_made_for_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settled, "_unsettled", lambda: pytest.fail("made"))
+    monkeypatch.setattr(settled, "_unsettled_pattern", lambda: pytest.fail("made"))
     assert is_settled("plain text\n")

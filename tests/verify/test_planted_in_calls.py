@@ -250,7 +250,7 @@ def unstopped(view: View) -> View:
 
 FAULTS = {
     "joined at the first prefix": Planted(
-        "plain", in_place(GroupForest, "_longest", first_prefix), {"RP309", "RP310"}
+        "plain", in_place(GroupForest, "_longest_prefix", first_prefix), {"RP309", "RP310"}
     ),
     "weights not added up": Planted(
         "plain", in_place(GroupForest, "_train_above", not_added), {"RP316"}
