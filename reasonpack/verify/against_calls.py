@@ -174,10 +174,7 @@ class _Adding(Struct):
         return next((str(name) for name in names if str(name) in self.join.packed), record.where)
 
     def _check_long(self) -> None:
-        """Check the records that were rejected as `overlong`: their whole group must be too long.
-
-        That cannot be so if another record of the group was packed.
-        """
+        """Check records rejected as `overlong`: all of the group, and too long together."""
         options, everything = self.join.manifest.options, Kept()
         for _, record, found in self.long:
             everything.add(found.views, record.where)

@@ -44,10 +44,7 @@ def check_columns(call: Call, columns: Sequence[str], asked: Sequence[str]) -> N
 
 
 def is_kept_apart(call: Call | None) -> bool:
-    """Return whether a call has a role, reward, logprobs or advantages: it is then kept apart.
-
-    Its trained tokens are not merged with equal ones of other calls; False for None.
-    """
+    """Return whether a call has values that forbid to merge its tokens with those of others."""
     if call is None:
         return False
     values = (call.logprobs, call.advantages, call.reward)

@@ -16,10 +16,7 @@ Json = dict[str, Any]
 
 
 class NotChecked(Exception):  # noqa: N818 (no error: a limit of this check)
-    """A record has something that this check does not know; the text says what.
-
-    Such records are counted by this text.
-    """
+    """A record has something that this check does not know; it is counted by this text."""
 
 
 class Refused(Exception):  # noqa: N818 (what pack must refuse as well)

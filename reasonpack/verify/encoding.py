@@ -82,10 +82,7 @@ class Encoder:
         return Encoded(np.array(encoding.ids, np.int64), places[:, 0], places[:, 1])
 
     def _cuts(self, text: str) -> re.Pattern[str] | None:
-        """Return a pattern that matches before the special tokens of a text; None without any.
-
-        Tokens that strip white space, are normalized or are part of a longer token are not used.
-        """
+        """Return a pattern that matches before each special token that surely splits a text."""
         added = self._reference.get_added_tokens_decoder().values()
         names = [token.content for token in added]
         found = [

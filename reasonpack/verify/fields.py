@@ -36,10 +36,7 @@ def all_but(raw: Json, names: Container[str]) -> Json:
 
 
 def without_nulls(value: Any, kept: Sequence[str] = ()) -> Any:
-    """Return a copy without keys whose value is null, at every depth but inside fields `kept`.
-
-    A struct of Parquet has all keys in every row.
-    """
+    """Return a copy without the nulls that Parquet adds, at all depths but within fields `kept`."""
     if isinstance(value, dict):
         return {
             key: below if key in kept else without_nulls(below, kept)

@@ -74,10 +74,7 @@ def _of_trace(trace: Json) -> Iterator[Json]:
 
 
 def _tokens(node: Json, before: list[int]) -> Json:
-    """Split the tokens of a node by its mask into prompt, which `before` begins, and completion.
-
-    Empty if there are no ids.
-    """
+    """Split the ids of a node, with those before it, in prompt and completion; {} without."""
     ids, mask = node.get("token_ids") or [], node.get("mask") or []
     if len(mask) != len(ids) or any(each is not True and each is not False for each in mask):
         raise Refused("a mask of another length than the ids")
