@@ -73,15 +73,8 @@ def encoded_views(
 ) -> EncodedViews:
     """Make `EncodedViews` without calls, where each view may share tokens with the one before it.
 
-    Args:
-        tokens: as in `EncodedViews`.
-        runs: tile `tokens`; each begins where the one before it ends, and none crosses the end of
-            a view. A run that ends no later than an earlier one is empty.
-        shared: how many leading tokens of each view are left out, because the view before it
-            begins with them too. None of them is trained.
-        end: as in `EncodedViews`.
-        bounds: as in `EncodedViews`.
-        extra: as in `EncodedViews`.
+    `runs` tile `tokens`: each begins where the one before it ends, and none crosses the end of a
+    view. A run that ends no later than an earlier one is empty.
     """
     stop, *kinds = np.array(runs, np.int64).reshape(-1, 4).T
     stop = np.maximum.accumulate(stop)

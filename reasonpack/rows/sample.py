@@ -104,8 +104,6 @@ def write(
 ) -> list[Sample]:
     """Write the samples of conversations, each given as its id and its layout.
 
-    The arrays of the samples are slices of arrays for all of them.
-
     `calls`, to which `forest.views.run_call` refers, are those of each conversation.
     """
     made = _write(forest, laid_out)

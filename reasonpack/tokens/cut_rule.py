@@ -235,7 +235,7 @@ def _argued_rule(reference: tokenizers.Tokenizer, added: list[Any]) -> CutRule:
         opaque=frozenset(opaque),
         leads=leads,
         reason=f"cut at {count} of {len(added)} added tokens"
-        + (", each kept with the text behind it" if leads else "")
+        + (", each kept with the text after it" if leads else "")
         + (", and after lines" if lines else ""),
         lines=lines,
     )

@@ -74,10 +74,6 @@ class Pieces:
             tokens when encoded alone, it tells which tokens of the piece are before the border.
             Without it, they count as after the border.
 
-    Attributes:
-        cut: see above.
-        reach: see above.
-
     >>> from reasonpack.views.spans import Kind, Span
     >>> view = View(1, "a|b|", "c|", (Span(4, Kind.CONTEXT, 0), Span(6, Kind.R_OUT, 1)))
     >>> pieces = Pieces(lambda text: [part + "|" for part in text.split("|")[:-1]])
