@@ -26,7 +26,7 @@ ROLES = {
 }
 
 
-def under_known_names(given: dict[str, Any]) -> dict[str, Any]:
+def as_pack_options(given: dict[str, Any]) -> dict[str, Any]:
     """Return the options with `columns` and `tags` turned into `field` and `role`.
 
     Raises:

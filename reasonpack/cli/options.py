@@ -89,7 +89,7 @@ def config_file(context: click.Context, parameter: click.Parameter, path: str | 
         )
     if "plan_sha256" in values:
         try:
-            values = _of_manifest(text)
+            values = _options_of_manifest(text)
         except ValueError as error:
             raise click.BadParameter(f"{path}: no manifest: {error}", param=parameter) from error
     names = _names(context.command)
@@ -117,7 +117,7 @@ def config_file(context: click.Context, parameter: click.Parameter, path: str | 
     context.default_map = found
 
 
-def _of_manifest(text: str) -> dict[str, Any]:
+def _options_of_manifest(text: str) -> dict[str, Any]:
     """Return the inputs and options that repeat the run of a manifest.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from reasonpack.cli.llama_factory import under_known_names
+from reasonpack.cli.llama_factory import as_pack_options
 from reasonpack.cli.options import part_of_run
 from reasonpack.cli.pack_options import pack_options
 from reasonpack.cli.progress import Progress, estimate_lines, resumable, summarize
@@ -66,7 +66,7 @@ def command(
     from reasonpack.tokens.fast_backends import Choice  # noqa: PLC0415 (after --help)
 
     part = part_of_run(shard_index, shard_count, overwrite=not resume)
-    options = Options(**under_known_names(rest))
+    options = Options(**as_pack_options(rest))
     with contextlib.closing(Progress("pack")) as progress:
         watch = Watch(on_plan=progress.begin, on_receipt=progress.advance, on_note=progress.note)
         run = Run(

@@ -139,7 +139,7 @@ def tree_lines(row: RowData, sample: int) -> Iterator[str]:
     yield f"  {'call':<{width}}  {'prompt':>9}  {'shared':>9}  {'written':>9}"
     for name, each in drawn:
         numbers = "  ".join(f"{n:>9,}" for n in (each.prompt, each.shared, each.written))
-        yield f"  {name:<{width}}  {numbers}  {_said(row, each)}".rstrip()
+        yield f"  {name:<{width}}  {numbers}  {_described(row, each)}".rstrip()
 
 
 def _in_order(calls: Sequence[TreeCall]) -> Iterator[tuple[int, TreeCall]]:
@@ -176,7 +176,7 @@ def _branches(levels: Sequence[int]) -> list[str]:
     return drawn[::-1]
 
 
-def _said(row: RowData, each: TreeCall) -> str:
+def _described(row: RowData, each: TreeCall) -> str:
     """Describe how a call is attached to another, its role and its reward."""
     parent = printable(row.calls[each.parent].id[:LONGEST_NAME]) if each.parent is not None else ""
     at = f"message {each.message}" if each.message >= 0 else f"token {each.shared}"

@@ -125,8 +125,8 @@ def count(found: Segments) -> Costs:
     leaf_end = (found.row_start[found.row] + end)[until == end]
     leaf = found.seen[leaf_end - 1]
     return Costs(
-        branches=Work(tokens, visible, _by_branches(np.diff(leaf_end, prepend=0), leaf)),
-        block_sparse=Work(tokens, visible, _visited(start, until, found.row, tiles)),
+        branches=Work(tokens, visible, _branch_blocks(np.diff(leaf_end, prepend=0), leaf)),
+        block_sparse=Work(tokens, visible, _visible_blocks(start, until, found.row, tiles)),
         causal=Work(tokens, _triangle(length), _triangle(tiles)),
         dense=Work(tokens, int((length**2).sum()), int((tiles**2).sum())),
         npass=Work(int(leaf.sum()), _triangle(leaf), _triangle(-(-leaf // BLOCK))),
@@ -137,7 +137,7 @@ def _triangle(sizes: I64) -> int:
     return int((sizes * (sizes + 1) // 2).sum())
 
 
-def _by_branches(branch: I64, path: I64) -> int:
+def _branch_blocks(branch: I64, path: I64) -> int:
     """Return how many blocks a varlen kernel visits, given each branch's queries and path's keys.
 
     Queries align with the last keys. Block i of a branch ends at query 128·i, or at the branch's
@@ -148,7 +148,7 @@ def _by_branches(branch: I64, path: I64) -> int:
     return int((whole * before + whole * (whole + 1) // 2 - (-path // BLOCK)).sum())
 
 
-def _visited(start: I64, until: I64, row: I64, tiles: I64) -> int:
+def _visible_blocks(start: I64, until: I64, row: I64, tiles: I64) -> int:
     """Return the number of blocks with a visible pair, for rows of `tiles` blocks of keys each.
 
     Block j of keys is visited by the blocks of queries from j up to the one in which the

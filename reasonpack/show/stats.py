@@ -91,8 +91,8 @@ def gather(directory: Place) -> Stats:
                 _read_batch(batch, found)
                 rows += batch.num_rows
                 tokens += int(found.values["row_length"][-1].sum())
-        _agree(public_name(place), "rows", rows, shard.rows)
-        _agree(public_name(place), "tokens", tokens, shard.tokens)
+        _check_equal(public_name(place), "rows", rows, shard.rows)
+        _check_equal(public_name(place), "tokens", tokens, shard.tokens)
     _check_sums(public_name(directory), manifest, found)
     return Stats(manifest, found.costs, _distributions(found, manifest))
 
@@ -113,7 +113,7 @@ def _read_batch(batch: pa.RecordBatch, found: _Found) -> None:
     def per_sample(weights: NDArray[Any]) -> NDArray[Any]:
         return np.bincount(sample_of, weights, minlength=len(samples))
 
-    answers = _answers(table)
+    answers = _answer_numbers(table)
     pairs, pair_of = np.unique(np.stack([sample_of, answers]), axis=1, return_inverse=True)
     thought, answered = (
         np.bincount(pair_of.ravel(), in_segment * which, minlength=pairs.shape[1]).astype(np.int64)
@@ -142,7 +142,7 @@ def _read_batch(batch: pa.RecordBatch, found: _Found) -> None:
     found.tokens_by_kind += by_kind.astype(np.int64)
 
 
-def _answers(table: Segments) -> NDArray[np.int64]:
+def _answer_numbers(table: Segments) -> NDArray[np.int64]:
     """Return for each segment a number of its answer, which is a message or a call."""
     messages = table.flat("segment_message")
     if "segment_call" not in table.batch.schema.names:
@@ -160,21 +160,21 @@ def _calls_in_samples(table: Segments, row_samples: NDArray[np.int64]) -> NDArra
 
 def _check_sums(where: str, manifest: Manifest, found: _Found) -> None:
     counts = manifest.counts
-    _agree(where, "rows", len(found.joined("row_length")), counts.rows)
-    _agree(where, "samples", len(found.joined("sample_length")), counts.samples)
-    _agree(where, "trained tokens", found.trained_tokens, counts.trained_tokens)
+    _check_equal(where, "rows", len(found.joined("row_length")), counts.rows)
+    _check_equal(where, "samples", len(found.joined("sample_length")), counts.samples)
+    _check_equal(where, "trained tokens", found.trained_tokens, counts.trained_tokens)
     npass = found.costs.npass.tokens
     if not counts.extra_samples or npass < counts.npass_tokens:
         # A leaf of one part of a divided conversation may continue in another part.
-        _agree(where, "tokens of N-pass", npass, counts.npass_tokens)
+        _check_equal(where, "tokens of N-pass", npass, counts.npass_tokens)
     for kind in Kind:
         tokens = int(found.tokens_by_kind[kind])
-        _agree(
+        _check_equal(
             where, f"tokens of kind {kind.label}", tokens, counts.tokens_by_kind.get(kind.label, 0)
         )
 
 
-def _agree(where: str, what: str, found: int, said: int) -> None:
+def _check_equal(where: str, what: str, found: int, said: int) -> None:
     if found != said:
         raise FormatError(where, f"{found:,} {what}", f"{said:,} as the manifest says", DAMAGED)
 

@@ -43,12 +43,12 @@ def summary_lines(manifest: Manifest, *, with_stats: bool = False) -> Iterator[t
     size = sum(shard.bytes for shard in manifest.shards)
     if of_calls := "call_id" in manifest.columns:
         yield "groups", f"{counts.packed:,} packed"
-        yield from _chosen(counts, options, "group")
+        yield from _several_or_none(counts, options, "group")
         yield "calls", f"{counts.views:,} trained"
     else:
         of = counts.conversations + counts.duplicates
         yield "conversations", f"{counts.packed:,} packed of {of:,}"
-        yield from _chosen(counts, options, "record")
+        yield from _several_or_none(counts, options, "record")
         yield "views", count(counts.views, "trained assistant message")
     yield "rows", f"{counts.rows:,} in {count(len(manifest.shards), 'shard')}, {size:,} bytes"
     if options.split:
@@ -75,7 +75,7 @@ def summary_lines(manifest: Manifest, *, with_stats: bool = False) -> Iterator[t
             naive = "without calls that others go on with"
         yield "N-pass", f"{counts.npass_tokens:,} tokens, {times:.2f} times as many ({naive})"
         if options.layout == "onepass":
-            yield "onepass", _worth(times, with_stats=with_stats)
+            yield "onepass", _saving_of_onepass(times, with_stats=with_stats)
     if counts.missing_reasoning:
         answers = count(counts.missing_reasoning, "answer")
         yield "untrained", f"{answers} without the reasoning that the prompt opens"
@@ -83,7 +83,7 @@ def summary_lines(manifest: Manifest, *, with_stats: bool = False) -> Iterator[t
         yield "noticed", printable(line)
 
 
-def _chosen(counts: Counts, options: Options, what: str) -> Iterator[tuple[str, str]]:
+def _several_or_none(counts: Counts, options: Options, what: str) -> Iterator[tuple[str, str]]:
     """Yield lines on records, or groups of them, that were packed several times or not at all."""
     if counts.copies:
         yield "copies", f"{counts.copies:,} of them, of {what}s that are packed more than once"
@@ -112,7 +112,7 @@ def _too_long(manifest: Manifest) -> str:
     return f"{'; '.join(said)} ({given or 'no limit'})" if said else ""
 
 
-def _worth(times: float, *, with_stats: bool) -> str:
+def _saving_of_onepass(times: float, *, with_stats: bool) -> str:
     """Return what onepass saves, given how many times as many tokens npass has.
 
     Only tokens are known here. A few long conversations may save much attention but few tokens,
@@ -180,7 +180,7 @@ _WHY_UNTRAINED = (
     *("several-calls", "no-model-call", "rewritten-context"),
 )
 """Kinds that give the reason why a call is also counted as `untrained-call`."""
-MOST = 12
+MOST_NAMES = 12
 """How many names of one kind are listed."""
 
 
@@ -201,12 +201,12 @@ def note_lines(notes: Mapping[str, int], examples: Mapping[str, str]) -> Iterato
         named = {n: count for n, count in notes.items() if n.partition(" ")[0] == kind}
         if not named:
             continue
-        if len(named) > MOST:
+        if len(named) > MOST_NAMES:
             named = dict(sorted(named.items(), key=lambda each: -each[1]))
         listed = [_counted(n.partition(" ")[2], count) for n, count in named.items()]
-        more = [f"and {len(listed) - MOST:,} more"] if len(listed) > MOST else []
+        more = [f"and {len(listed) - MOST_NAMES:,} more"] if len(listed) > MOST_NAMES else []
         example = f"; for example {examples[kind]}" if kind in examples else ""
-        yield f"{words}: {', '.join(listed[:MOST] + more)}{example}"
+        yield f"{words}: {', '.join(listed[:MOST_NAMES] + more)}{example}"
 
 
 def _counted(name: str, times: int) -> str:

@@ -119,7 +119,7 @@ def ready_for_bounds() -> Iterator[None]:
         yield
         return
     with _memory_limit():
-        _set_up.timed = _timed()
+        _set_up.timed = _can_set_timer()
         _set_up.due = _set_up.fires_at = math.inf
         previous = signal.signal(signal.SIGALRM, _on_alarm) if _set_up.timed else None
         _set_up.done = True
@@ -132,7 +132,7 @@ def ready_for_bounds() -> Iterator[None]:
                 signal.signal(signal.SIGALRM, previous)
 
 
-def _timed() -> bool:
+def _can_set_timer() -> bool:
     return threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
 
 

@@ -91,7 +91,7 @@ class ChatTemplate:
         try:
             with bounds(name):
                 tree = env.parse(source)
-                variables = {*jinja2.meta.find_undeclared_variables(tree), *_optional(tree)}
+                variables = {*jinja2.meta.find_undeclared_variables(tree), *_tested_variables(tree)}
                 words = frozenset(_words(tree))
                 choices = _choices(tree)
                 removed = tuple(dict.fromkeys(_removed(tree)))
@@ -230,7 +230,7 @@ def _words(tree: jinja2.nodes.Template) -> Iterator[str]:
             yield node.value
 
 
-def _optional(tree: jinja2.nodes.Template) -> Iterator[str]:
+def _tested_variables(tree: jinja2.nodes.Template) -> Iterator[str]:
     """Yield the variables that the template tests with `is defined` or `is undefined`."""
     for test in tree.find_all(jinja2.nodes.Test):
         if test.name in {"defined", "undefined"} and isinstance(test.node, jinja2.nodes.Name):

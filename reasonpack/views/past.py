@@ -24,7 +24,7 @@ from reasonpack.views.refused import Shown
 from reasonpack.views.spans import Found
 
 Story = list[dict[str, Any]]
-Written = tuple[dict[str, Any], dict[str, Any]]
+BothForms = tuple[dict[str, Any], dict[str, Any]]
 """A message as the template reads it, and the same without an empty reasoning block."""
 
 
@@ -55,7 +55,7 @@ class Past(Struct):
     _next: Sequence[Message] = ()
     _stories: tuple[Story, Story] = field(default_factory=lambda: ([], []))
     _next_stories: tuple[Story, Story] = field(default_factory=lambda: ([], []))
-    _written: dict[int, tuple[Message, Written]] = field(default_factory=dict)
+    _written: dict[int, tuple[Message, BothForms]] = field(default_factory=dict)
     _memos: dict[tuple[int, str], Memo] = field(default_factory=dict)
 
     def has(self, tools: Any) -> bool:
@@ -79,9 +79,9 @@ class Past(Struct):
         return Prompt(text, Found(spans, ends), shown[: self.common])
 
     def stories(
-        self, messages: Sequence[Message], write: Callable[[Message], Written]
+        self, messages: Sequence[Message], write: Callable[[Message], BothForms]
     ) -> tuple[Story, Story]:
-        """Return `messages` written in both ways (`Written`), reusing those written before.
+        """Return `messages` in both forms, reusing what was written for earlier calls.
 
         A message object that occurs twice is written twice: a memo identifies messages by object.
         """

@@ -32,7 +32,7 @@ _STATE_TAGS = (
 )
 
 
-def misfit(
+def no_completion(
     name: str, index: int, prompt: str, full: str, message: Message, behaviour: Behaviour
 ) -> RecordError:
     """Return the error that says why no completion was found for a message.

@@ -76,7 +76,7 @@ def rendering_of_call(
     with template.unchanged([past.tools, new]):
         try:
             story, memo, prompt, written = _prompt(stories, index, render, rendering, memo_of)
-            last = _in_focus(message, prompt, rendering.behaviour)
+            last = _own_form(message, prompt, rendering.behaviour)
             whole = story if last is None else [*story[:index], last]
             if memo is None:
                 return index, prompt, render(whole), written
@@ -116,7 +116,7 @@ def each_rendering(
                 story, memo, prompt, written = _prompt(
                     stories, index, render, rendering, partial(memo_of, variables=variables)
                 )
-                last = _in_focus(conversation.messages[index], prompt, rendering.behaviour)
+                last = _own_form(conversation.messages[index], prompt, rendering.behaviour)
                 whole = story[: index + 1] if last is None else [*story[:index], last]
                 full = render(whole, memo=memo if last is None and remembers else None)
             except RecordError as error:
@@ -146,7 +146,7 @@ def _prompt(
     return story, memo, prompt, memo.written if memo else Written()
 
 
-def _in_focus(message: Message, prompt: str, behaviour: Behaviour) -> dict[str, Any] | None:
+def _own_form(message: Message, prompt: str, behaviour: Behaviour) -> dict[str, Any] | None:
     """Return the answer as a dict if it differs from its form in the history, else None.
 
     White space alone is no reasoning after a prompt that closes it, and an empty content is left

@@ -34,7 +34,7 @@ from reasonpack.views.completion import find_completion
 from reasonpack.views.past import Past, Prompt
 from reasonpack.views.refused import (
     check_context,
-    misfit,
+    no_completion,
     refuse_stop_inside,
     without_reasoning,
 )
@@ -218,7 +218,7 @@ def _view_text(
     refuse_stop_inside(message, index, behaviour)
     found = find_completion(prompt, full, message, behaviour)
     if found is None:
-        raise misfit(name, index, prompt, full, message, behaviour)
+        raise no_completion(name, index, prompt, full, message, behaviour)
     completion, response = found.text, found.response
     if found.block and not reasoned:
         if rendering.missing_reasoning == "skip-loss":

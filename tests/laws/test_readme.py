@@ -273,7 +273,7 @@ def test_the_reasons_are_those_of_the_code() -> None:
 
 
 def test_the_fields_of_a_template_are_those_of_the_code() -> None:
-    rows = table(PACKAGE / "templates" / "README.md", "## Stating what you know better")
+    rows = table(PACKAGE / "templates" / "README.md", "## Correcting what was learned")
     names = {name for cell, _ in rows for name in quoted(cell)}
     assert names <= set(Behaviour.__struct_fields__)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reasonpack.show.advice import PAYS, cost_lines
 from reasonpack.show.cost import Costs, Work
 from reasonpack.show.model_shape import ModelShape
-from reasonpack.show.summary import _worth
+from reasonpack.show.summary import _saving_of_onepass
 
 
 def costs_of(rows: Work, npass: Work, masked: Work | None = None) -> Costs:
@@ -85,15 +85,17 @@ def test_onepass_is_recommended_where_it_pays_and_nowhere_else(
 def test_the_summary_leaves_the_last_word_to_the_advice() -> None:
     few_tokens_much_attention = costs_of(Work(1000, 10, 100), Work(1020, 12, 250))
     assert "Take onepass" in advice(few_tokens_much_attention)
-    assert _worth(1020 / 1000, with_stats=False).endswith(
+    assert _saving_of_onepass(1020 / 1000, with_stats=False).endswith(
         "so little that --layout npass will do unless stats says otherwise"
     )
     saved = "saves 26.5% of the tokens"
-    assert _worth(1.36, with_stats=True) == saved
+    assert _saving_of_onepass(1.36, with_stats=True) == saved
     said = f"{saved}; stats says what that is worth for your model"
-    assert _worth(1.36, with_stats=False) == said
+    assert _saving_of_onepass(1.36, with_stats=False) == said
     assert "either will do" in advice(costs_of(Work(100, 10, 5), Work(100, 10, 5)))
-    assert _worth(1, with_stats=False).startswith("saves nothing: no conversation has a branch")
+    assert _saving_of_onepass(1, with_stats=False).startswith(
+        "saves nothing: no conversation has a branch"
+    )
 
 
 def test_an_npass_dataset_is_told_what_can_be_said() -> None:

@@ -24,9 +24,9 @@ from reasonpack.templates.learn.marked_chats import (
     USER,
     Probe,
     answer,
-    asked_keys,
     call,
     find_forms,
+    keys_read,
     prompt_end,
     reads_content_alone,
     result,
@@ -45,7 +45,7 @@ from reasonpack.templates.learn.message_parts import (
 )
 from reasonpack.templates.learn.refusals import check_order, check_prompt, check_repeatable
 from reasonpack.templates.learn.stop_token import find_answer_stop, find_call_stop
-from reasonpack.templates.learn.thinking_switch import find_switch, opens
+from reasonpack.templates.learn.thinking_switch import find_switch, opens_reasoning
 from reasonpack.templates.limits import bounds_together
 from reasonpack.templates.stop import Stop
 from reasonpack.templates.template import ChatTemplate
@@ -73,7 +73,7 @@ def learn(
         TemplateError: no view can be built from the template, no token stops the model, or
             rendering is too slow.
     """
-    probe = _probe(template, added_tokens, special, eos, dict(variables or {}))
+    probe = _make_probe(template, added_tokens, special, eos, dict(variables or {}))
     thinking, not_thinking = find_switch(probe)
     begin = _find_beginning(probe.given(thinking), probe.given(not_thinking), stated)
     probe = replace(probe, forms=begin.forms)
@@ -94,11 +94,11 @@ def learn(
         answer=(begin.before_answer, after),
         **calls,
         answer_stop=stop,
-        ends=(ends := _ends(plain)),
+        ends=(ends := _texts_after(plain)),
         **_what_is_kept(reasoned),
         ends_generation=_ends_generation(probe, stop, calls["call_stop"], ends.get("user", "")),
         writes_none=writes_none(plain),
-        asked=tuple(sorted(asked_keys(reasoned, plain))),
+        asked=tuple(sorted(keys_read(reasoned, plain))),
     )
     return override(learned, stated)
 
@@ -128,7 +128,7 @@ def _find_beginning(reasoned: Probe, plain: Probe, stated: Mapping[str, Any]) ->
     if not stated.keys() & {"header", "prompt_opener"}:
         check_prompt(reasoned)
     opener, closer, seen = find_delimiters(reasoned, header, prompt_opener)
-    if prompt_opener.strip() and reads_content_alone(plain) and not opens(reasoned):
+    if prompt_opener.strip() and reads_content_alone(plain) and not opens_reasoning(reasoned):
         # The generation prompt opens something other than reasoning; the content continues it.
         plain = replace(plain, forms=replace(plain.forms, inline=""))
         opener, closer, seen = "", "", False
@@ -173,7 +173,7 @@ def _without_end(text: str, end: str) -> str:
     return text.removesuffix(end) if text.endswith(end) else text.rstrip()[: -len(core)]
 
 
-def _probe(
+def _make_probe(
     template: ChatTemplate,
     added_tokens: Sequence[str],
     special: AbstractSet[str] | None,
@@ -193,7 +193,7 @@ def _probe(
     return probe
 
 
-def _ends(probe: Probe) -> dict[str, str]:
+def _texts_after(probe: Probe) -> dict[str, str]:
     """Return, for each role but the assistant's, the text after a message's content."""
     stories = {
         "system": [Message("system", USER)],

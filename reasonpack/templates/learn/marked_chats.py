@@ -200,12 +200,18 @@ def find_forms(probe: Probe) -> Forms:
 def _find_reasoning(probe: Probe) -> Forms:
     fields = tuple(name for name in REASONING_FIELDS if name in probe.template.words)
     parts = Forms(parts=True)
-    if "thinking" in fields and not _shows(probe, Forms(fields)) and _shows(probe, parts):
+    if (
+        "thinking" in fields
+        and not _shows_reasoning(probe, Forms(fields))
+        and _shows_reasoning(probe, parts)
+    ):
         return parts
-    if not fields or not _reads(probe, fields):
+    if not fields or not _shows_a_field(probe, fields):
         looks = "</think>" in probe.template.source
         inline = INLINE if looks else _as_the_prompt_opens(probe)
-        shown = (Forms(inline=text) for text in inline if _shows(probe, Forms(inline=text)))
+        shown = (
+            Forms(inline=text) for text in inline if _shows_reasoning(probe, Forms(inline=text))
+        )
         return replace(next(shown, Forms()), inline_as_written=looks or passes_through(probe))
     # The tags are the template's own only if it drops them from the history like the field.
     history = [user(), Message("assistant", _tagged()), user(NEXT)]
@@ -213,7 +219,7 @@ def _find_reasoning(probe: Probe) -> Forms:
     return Forms(fields, inline_as_written=own and "</think>" in probe.template.source)
 
 
-def _reads(probe: Probe, fields: tuple[str, ...]) -> bool:
+def _shows_a_field(probe: Probe, fields: tuple[str, ...]) -> bool:
     """Return whether the template shows one of the fields, in an answer or a tool call."""
     stories = ([user(), answer(reasoning=True)], [user(), call(None, REASON)])
     probes = [replace(probe, forms=Forms(fields), variables=each) for each in THINKING]
@@ -243,7 +249,7 @@ def _tagged() -> str:
     return f"<think> {REASON} \n</think> \n {ANSWER}"
 
 
-def asked_keys(*probes: Probe) -> frozenset[str]:
+def keys_read(*probes: Probe) -> frozenset[str]:
     """Return the keys that a template looks up in messages of any role."""
     asked: set[str] = set()
 
@@ -276,7 +282,7 @@ def asked_keys(*probes: Probe) -> frozenset[str]:
     return frozenset(asked)
 
 
-def _shows(probe: Probe, forms: Forms) -> bool:
+def _shows_reasoning(probe: Probe, forms: Forms) -> bool:
     """Return whether the template shows reasoning as text, with at most one opening tag."""
     stories = [answer(reasoning=True)]
     if forms.reasoning_fields:  # the content of calls may be shown unchanged, with think tags

@@ -22,7 +22,7 @@ from reasonpack.templates.learn.marked_chats import (
     reads_content_alone,
     user,
 )
-from reasonpack.templates.learn.thinking_switch import opens
+from reasonpack.templates.learn.thinking_switch import opens_reasoning
 from reasonpack.wording import count
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")
@@ -107,6 +107,6 @@ def check_prompt(probe: Probe) -> None:
     starts.append(before(probe, bare, ANSWER))
     if reads_content_alone(probe) and any(end.startswith(start) for start in starts if start):
         return  # the content of an answer may begin with the rest of the prompt
-    if not any(start.startswith(end) for start in starts) and not opens(probe):
+    if not any(start.startswith(end) for start in starts) and not opens_reasoning(probe):
         expected = f"what the template writes before an answer, {max(starts, key=len)!r}"
         raise _refused(probe, f"the generation prompt ends in {end!r}", expected)

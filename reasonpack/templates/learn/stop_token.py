@@ -69,7 +69,7 @@ def find_answer_stop(probe: Probe, stated: str | None = None) -> tuple[Stop, str
         stop = Stop(stated, bool(found), behind, STATED)
     else:
         _refuse_unknown_eos(probe, gap)
-        stop = _find_stop(tail, gap, _Ends.of(probe))
+        stop = _find_stop(tail, gap, _Candidates.of(probe))
     if not stop.token:
         what = f"{tail or gap!r} follows an answer"
         expected = "a special token of the tokenizer that ends it"
@@ -121,14 +121,14 @@ def _end_of_calls(probe: Probe, message: Message, answer_stop: Stop) -> Stop | N
     gap = gap.rpartition(CALLED)[2]
     if answer_stop.token in tail:
         return Stop(answer_stop.token, after=tail.partition(answer_stop.token)[2])
-    ends = _Ends.of(probe, closes_calls=True)
+    ends = _Candidates.of(probe, closes_calls=True)
     if answer_stop.shown:
         return _find_stop(tail, gap, ends)
     begins = gap.removeprefix(tail)
     return _find_stop("", begins, ends) if begins != gap or not tail else None
 
 
-class _Ends(Struct, frozen=True):
+class _Candidates(Struct, frozen=True):
     """Tokens that can stop the model, and what decides between several.
 
     Attributes:
@@ -148,7 +148,7 @@ class _Ends(Struct, frozen=True):
     closes_calls: bool = False
 
     @classmethod
-    def of(cls, probe: Probe, *, closes_calls: bool = False) -> _Ends:
+    def of(cls, probe: Probe, *, closes_calls: bool = False) -> _Candidates:
         before, _, after = probe.render([user()]).partition(USER)
         begins = _tokens_in(before, probe.stops)
         bos = probe.template.special_tokens.get("bos_token")
@@ -156,7 +156,7 @@ class _Ends(Struct, frozen=True):
         return cls(probe.template.name, probe.stops, probe.eos, after, first, closes_calls)
 
 
-def _find_stop(tail: str, gap: str, ends: _Ends) -> Stop:
+def _find_stop(tail: str, gap: str, ends: _Candidates) -> Stop:
     r"""Find the stop token in the text after an answer.
 
     `tail` follows the answer if it is the last message; `gap` stands between the answer and the
@@ -168,7 +168,7 @@ def _find_stop(tail: str, gap: str, ends: _Ends) -> Stop:
     Raises:
         TemplateError: there are several, and no rule decides between them.
 
-    >>> ends = _Ends("chat", ["<end>", "<user>", "<eos>"])
+    >>> ends = _Candidates("chat", ["<end>", "<user>", "<eos>"])
     >>> _find_stop("<end>\n<eos>", "<end>\n<user>", ends)
     Stop(token='<end>', shown=True, after='\n<eos>', source='follows the message')
     >>> _find_stop("", "\n<user>", ends)
@@ -185,13 +185,13 @@ def _find_stop(tail: str, gap: str, ends: _Ends) -> Stop:
     return Stop(gap[len(tail) : begins[0][0]], shown=False, source=BEGINS)
 
 
-def _up_to_next_message(found: list[tuple[int, str]], ends: _Ends) -> list[tuple[int, str]]:
+def _up_to_next_message(found: list[tuple[int, str]], ends: _Candidates) -> list[tuple[int, str]]:
     """Return the tokens before the first that begins another message."""
     begins = (at for at, (_, token) in enumerate(found) if at and token == ends.first)
     return found[: next(begins, len(found))]
 
 
-def _choose(found: Sequence[tuple[int, str]], ends: _Ends) -> tuple[int, str, str]:
+def _choose(found: Sequence[tuple[int, str]], ends: _Candidates) -> tuple[int, str, str]:
     """Return the stop token among those after an answer: its end, its text, the rule."""
     if len(found) == 1:
         return (*found[0], FOLLOWS)

@@ -47,25 +47,27 @@ def find_switch(probe: Probe) -> tuple[dict[str, Any], dict[str, Any]]:
         found = _find_pair(probe, tried)
         if found is not None:
             return found
-    fitting = (item for item in ({}, *settings) if _fit(probe.given(item), reasoning=True))
+    fitting = (
+        item for item in ({}, *settings) if _around_reasoning(probe.given(item), reasoning=True)
+    )
     thinking = next(fitting, {})
-    closer = (_fit(probe.given(thinking), reasoning=True) or ("", ""))[1].strip()
-    plain = (item for item in (thinking, {}, *settings) if _plain(probe.given(item), closer))
+    closer = (_around_reasoning(probe.given(thinking), reasoning=True) or ("", ""))[1].strip()
+    plain = (item for item in (thinking, {}, *settings) if _fits_plain(probe.given(item), closer))
     return thinking, next(plain, thinking)
 
 
 def _find_pair(probe: Probe, pairs: Sequence[Pair]) -> Pair | None:
     """Return the first pair whose settings switch reasoning on and off; None if no pair does."""
     for thinking, not_thinking in pairs:
-        reasoned = _fit(probe.given(thinking), reasoning=True)
-        if reasoned is not None and _plain(probe.given(not_thinking), reasoned[1].strip()):
+        reasoned = _around_reasoning(probe.given(thinking), reasoning=True)
+        if reasoned is not None and _fits_plain(probe.given(not_thinking), reasoned[1].strip()):
             return thinking, not_thinking
     # Templates that do not show the last reasoning: only the first prompt opens it, or the second
     # prompt extends the first, by an empty block.
     for thinking, not_thinking in pairs:
         on, off = probe.given(thinking), probe.given(not_thinking)
         open_, closed = prompt_end(on), prompt_end(off)
-        if opens(on) and not opens(off):
+        if opens_reasoning(on) and not opens_reasoning(off):
             return thinking, not_thinking
         if closed.startswith(open_) and closed != open_:
             return thinking, not_thinking
@@ -95,7 +97,7 @@ def _settings(probe: Probe) -> Iterator[dict[str, Any]]:
                     yield {name: value}
 
 
-def _fit(probe: Probe, *, reasoning: bool) -> tuple[str, str] | None:
+def _around_reasoning(probe: Probe, *, reasoning: bool) -> tuple[str, str] | None:
     """Return the text before the reasoning in the completion, and that before the response.
 
     Without reasoning, the first is the text before the response. None if the prompt is no prefix
@@ -114,13 +116,13 @@ def _fit(probe: Probe, *, reasoning: bool) -> tuple[str, str] | None:
     return (opener, closer) if shown and found else None
 
 
-def _plain(probe: Probe, closer: str) -> bool:
+def _fits_plain(probe: Probe, closer: str) -> bool:
     """Return whether an answer without reasoning fits and is written without an empty block."""
-    fit = _fit(probe, reasoning=False)
+    fit = _around_reasoning(probe, reasoning=False)
     return fit is not None and not (closer and closer in fit[0])
 
 
-def opens(probe: Probe) -> bool:
+def opens_reasoning(probe: Probe) -> bool:
     """Return whether the generation prompt ends with the tag that opens reasoning."""
     opener, _ = think_tag(probe)
     prompt = probe.render([user()], prompt=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reasonpack.templates.learn.marked_chats import Probe, asked_keys, find_forms
+from reasonpack.templates.learn.marked_chats import Probe, find_forms, keys_read
 from reasonpack.templates.template import ChatTemplate
 
 START = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}"
@@ -42,5 +42,5 @@ def test_a_field_that_is_never_shown_is_no_place_for_reasoning(where: str) -> No
 
 def test_what_a_template_asks_messages_for() -> None:
     asks = "{% if 'mood' in m %}!{% endif %}{{ m.get('tone') }}{{ m['pace'] }}"
-    asked = asked_keys(Probe(ChatTemplate.compile(START + asks + END, name="probe")))
+    asked = keys_read(Probe(ChatTemplate.compile(START + asks + END, name="probe")))
     assert asked >= {"content", "mood", "pace", "role", "tone"}
