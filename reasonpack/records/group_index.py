@@ -5,8 +5,8 @@
     more.jsonl:1   trace a ┘              a      1     1       0   10,310   ┘
                                           b      0     2   9,120    8,877     unit 1
 
-Groups stand in the order of their first records, the records of a group in that of the inputs.
-An entry has 44 bytes, so that a million records are planned in about 100 MB.
+Groups are in the order of their first records, the records of a group in that of the inputs.
+An entry has 40 bytes, so that a million records are planned in about 100 MB.
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ from reasonpack.storage.place import Place
 
 MAX_GROUP_BYTES = 1 << 30
 MANY, MOST = 1_000, 0.5
-"""From so many records on, a field that `auto` found may not put more than this share together."""
+"""Of more than `MANY` records, a group by a field that `auto` found may have at most this share."""
 
 
 class Grouping(Struct, frozen=True):
-    """How the records of a plan are put together.
+    """How the records of a plan are grouped.
 
     Attributes:
-        field: which says what belongs together, dotted; empty where each record is a group,
-            `FILE` where each file is.
-        records: in all inputs.
-        groups: of them.
-        alone: records without the field, each a group of its own.
-        containers: how each input is packed.
+        field: the field that groups them, dotted if it is nested; `NONE` if each record is a
+            group, `FILE` if each file is.
+        records: number of records in all inputs.
+        groups: number of groups.
+        alone: number of records without the field, each a group of its own.
+        containers: how each input, or its copy, holds its records.
         sha256: of the index.
     """
 
@@ -82,7 +82,7 @@ class Grouped(Struct, frozen=True):
 
     @property
     def groups(self) -> Groups:
-        """The groups, whose records can be looked up."""
+        """All groups, with their records."""
         names = (each.name for each in self.inputs)
         sources = (*map(Source, self.places, names, self.grouping.containers),)
         return Groups(self.entries, sources, self.grouping.field)
@@ -98,24 +98,24 @@ def plan_groups(
     see: Callable[[bytes, bytes], object] = lambda _line, _new: None,
     folder: Path,
 ) -> Grouped:
-    """Read all records, put those of a group together, and cut the groups into units.
+    """Read all records, group them, and cut the groups into units.
 
     Args:
         files: inputs, as place and name.
-        field: says which records belong together; `auto` for a known one, `FILE` for the file.
-        own_fields: by the name of a file whose format says what groups its records, that field,
-            which `auto` takes alone there.
-        unit_bytes: size of a unit, about; no group is divided.
-        max_group_bytes: of the largest group.
-        see: is given each record as it stands in the file, and what no record before it has of it.
-        folder: where the records of files are written in which none can be looked up.
+        field: the field that groups the records; `auto` to find a known one, `FILE`, or `NONE`.
+        own_fields: by the name of a file whose log format has a field for the group, that field;
+            `auto` looks for no other one there.
+        unit_bytes: size of a unit, roughly; no group is divided.
+        max_group_bytes: most bytes of a group.
+        see: called with the line of each record, and the line without what an earlier one has.
+        folder: where to copy the records of files in which they cannot be looked up.
 
     Raises:
         StorageError: a file cannot be read, or changes while it is read.
-        UsageError: there is no one field for all, or a group is too large.
+        UsageError: several fields group records, a value is no group name, or a group is too large.
     """
     own = {name: (own_field,) for name, own_field in (own_fields or {}).items()}
-    groups, found, inputs = _Groups(see), RecordPlaces(folder), list[InputFile]()
+    groups, found, inputs = _GroupHashes(see), RecordPlaces(folder), list[InputFile]()
     for place, name in files:
         looked_for = own.get(name, GROUP_FIELDS) if field == AUTO else (field,)
         inputs.append(found.read(place, name, groups.of_next_file(looked_for)))
@@ -140,11 +140,16 @@ def plan_groups(
     return Grouped(inputs, found.places, entries, units, grouping)
 
 
-class _Groups:
-    """Tells of which group a record is, and counts the fields that were looked for.
+class _GroupHashes:
+    """Returns the hash of each record's group, and counts the fields that records have.
 
     Args:
-        see: as of `plan_groups`.
+        see: as for `plan_groups`.
+
+    Attributes:
+        counts: by field, the number of records that have it.
+        unfit: by field, the error for the first value that names no group.
+        alone: number of records without a field.
     """
 
     def __init__(self, see: Callable[[bytes, bytes], object]) -> None:
@@ -156,7 +161,7 @@ class _Groups:
         self.alone = 0
 
     def of_next_file(self, fields: Sequence[str]) -> GroupOf:
-        """Look for some fields in the next file."""
+        """Begin the next file; its records are grouped by the first of `fields` that they have."""
         self._file += 1
         self._fields = fields
         self.counts.update(dict.fromkeys(fields, 0))
@@ -194,7 +199,7 @@ def _units(
 ) -> list[Unit]:
     """Cut the groups into as few units as their size allows, of about the same size.
 
-    Before each group there are as many bytes as `upto` says, and in all.
+    `upto` has the number of bytes before each group and, last, of all groups.
     """
     count = max(1, -(-int(upto[-1]) // unit_bytes))
     shares = np.arange(1, count) * int(upto[-1]) // count
@@ -214,7 +219,7 @@ def _units(
 def _largest(
     entries: Entries, bounds: NDArray[np.int64], sizes: NDArray[np.int64], names: Sequence[str]
 ) -> tuple[int, str]:
-    """Return the size of the largest group, and what to call it; 0 where there is none."""
+    """Return the size of the largest group, and its name for messages; 0 if there is none."""
     if not len(sizes):
         return 0, ""
     at = entries[bounds[int(sizes.argmax())]]

@@ -1,10 +1,10 @@
-"""The field that says which records belong together → the records of each group.
+"""The field that groups records (option --group-by) → the records of each group.
 
 {"trace_id": "a7", "messages": […]}    --group-by trace_id            "a7"
 {"metadata": {"run": 3}, …}            --group-by metadata.run        "3"
 
-The field is found in a line without decoding the rest. Records are read from where an index says;
-memory is a few of them that follow one another in a file.
+The field is found in a line without decoding the rest. Records are read from the places that an
+index has; memory is a few records that are adjacent in a file.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from reasonpack.storage.read import open_file
 
 AUTO = "auto"
 FILE = ":file"
-"""Stands for the file: all records of one are a group."""
+"""In place of a field: all records of a file are a group."""
 NONE = ""
-"""Stands for no field: each record is a group of its own."""
+"""In place of a field: each record is a group of its own."""
 
 
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def fields_of_line(line: bytes | msgspec.Raw, names: Sequence[str]) -> dict[str, object]:
-    """Return the value of each of some fields that a record has; none if it is no object.
+    """Return the values of those of the fields `names` that a record has; {} if it is no object.
 
-    A nested field is dotted.
+    The name of a nested field is dotted.
 
     >>> line = b'{"trace_id": "a7", "metadata": {"run": 3}, "messages": []}'
     >>> fields_of_line(line, ["trace_id", "metadata.run"])
@@ -47,7 +47,7 @@ def fields_of_line(line: bytes | msgspec.Raw, names: Sequence[str]) -> dict[str,
     try:
         record = _decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return {}  # whoever reads the record says what is wrong with it
+        return {}  # the fault is reported when the record is read
     found = {name: _value_in(record, name) for name in names}
     return {name: value for name, value in found.items() if value not in (None, "")}
 
@@ -64,10 +64,10 @@ def _value_in(record: dict[str, msgspec.Raw], name: str) -> object:
 
 
 def group_name(value: object, name: str) -> str:
-    """Write the value of a field as the name of a group.
+    """Return the name of a group from the value of its field.
 
     Raises:
-        UsageError: it names none.
+        UsageError: the value is not a text or a whole number.
     """
     if isinstance(value, str):
         return value
@@ -79,12 +79,12 @@ def group_name(value: object, name: str) -> str:
 
 
 def one_field(counts: Mapping[str, int]) -> str:
-    """Choose the field that groups the records, of those that `auto` has found in some.
+    """Return the field that groups the records, by `auto`; `NONE` if no record has one.
 
-    `counts` say how many records have each of the fields.
+    `counts` has the number of records with each field that was looked for.
 
     Raises:
-        UsageError: there are several.
+        UsageError: records have several of the fields.
     """
     found = {name: count for name, count in counts.items() if count}
     if len(found) > 1:
@@ -99,12 +99,12 @@ class Group(Struct, frozen=True):
     """Records that belong together.
 
     Attributes:
-        id: what the field says; empty for a record without it.
-        start: of its entries, in the part of the index that was read.
+        id: the value of the field, or the name of the file; empty for a record without the field.
+        start: its first entry, in the part of the index that was read.
         stop: one past the last.
-        records: in the order of the inputs; to be taken before the next group is.
-        again: reads one of them once more, by its position among the entries.
-        is_session: whether they are the lines of a session file.
+        records: in the order of the inputs; must be read before the next group is.
+        again: reads the record at a position among the entries once more.
+        is_session: whether the records are the lines of a session file.
     """
 
     id: str
@@ -116,10 +116,10 @@ class Group(Struct, frozen=True):
 
 
 def read_entries(index: Place, start: int, stop: int, dtype: np.dtype[Any] = ENTRY) -> NDArray[Any]:
-    """Read a part of an index, whose entries are of one type.
+    """Read the entries from `start` to `stop` of an index, which are of the type `dtype`.
 
     Raises:
-        StorageError: it cannot be read, or ends before.
+        StorageError: the index cannot be read, or ends before `stop`.
     """
     size = (stop - start) * dtype.itemsize
     with open_file(index, start=start * dtype.itemsize) as file:
@@ -134,7 +134,7 @@ def read_entries(index: Place, start: int, stop: int, dtype: np.dtype[Any] = ENT
 class Groups(Struct, frozen=True):
     """The groups of a part of an index, which are read one at a time.
 
-    The entries are of whole groups; an empty field is none.
+    The entries are those of whole groups; `field` may be `FILE` or `NONE`.
     """
 
     entries: Entries
@@ -152,7 +152,7 @@ class Groups(Struct, frozen=True):
             yield Group(named, start, stop, records, self.record, field == FILE)
 
     def record(self, position: int) -> Record:
-        """Read one record again, by its position among all."""
+        """Read the record at a position among the entries."""
         with ExitStack() as opened:
             return next(look_up(self.entries[position : position + 1], self.sources, opened))
 

@@ -1,1 +1,1 @@
-"""Readers of logs, one file a format: a record, or a file of records, → drafts of its calls."""
+"""Readers of logs, one module a format: a record, or all those of a file → drafts of calls."""

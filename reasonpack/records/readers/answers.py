@@ -1,10 +1,10 @@
-"""What a service answered, in any of the usual shapes → the answers that are in it.
+"""The response of a service, in any of the usual shapes → the answers in it.
 
 "4"                                                    one, a text
 {"role": "assistant", "content": "4"}                  one, a message
-{"choices": [{"message": {…}}, {"message": {…}}]}      two, of OpenAI's chat completions
-{"output": [{"type": "reasoning", …}, …]}              one, of OpenAI's Responses
-{"type": "message", "content": [{"type": "text", …}]}  one, of Anthropic's Messages
+{"choices": [{"message": {…}}, {"message": {…}}]}      two, OpenAI chat completions
+{"output": [{"type": "reasoning", …}, …]}              one, OpenAI Responses
+{"type": "message", "content": [{"type": "text", …}]}  one, Anthropic Messages
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from reasonpack.records.readers.levels import TOKEN_FIELDS, Level, Place
 from reasonpack.records.value_types import typed, wrong_type
 
 ECHOES = ("tools", "instructions", "reasoning", "text", "previous_response_id", "conversation")
-"""Fields of a response that repeat what the service was sent."""
+"""Fields of a response that repeat fields of the request."""
 _RESPONSE = TOKEN_FIELDS | {
     *("id", "choices", "output", "status", "incomplete_details", "error"),
     *ECHOES,
@@ -34,21 +34,21 @@ _RESPONSE = TOKEN_FIELDS | {
 _CHOICE = TOKEN_FIELDS | {"message", "text", "index", *ENDS}
 _CANDIDATE = TOKEN_FIELDS | {*CALL_FLAGS, *ENDS, "message", "text", "response", "completion", "id"}
 _HELD = ("message", "response", "completion", "text")
-"""Names under which a candidate holds its answer."""
+"""Fields in which a candidate may hold its answer."""
 
 
 class Answer(Struct, frozen=True, kw_only=True):
     """One answer.
 
     Attributes:
-        items: its messages or items; None where there is none, but perhaps its ids.
-        place: path of the answer in the record; of the list where it is one.
-        is_list: whether it is one.
-        id: its own; empty where it has none.
+        items: its messages or items; None without any, but `levels` may have its ids.
+        place: path in the record of the answer, or of the list that it is.
+        is_list: whether it is a list.
+        id: its own id; empty without one.
         levels: the objects that it was found in, from the outside in.
-        failed: the service says that there is no answer.
-        is_raw: it continues a text, not messages.
-        continues: where the prompt ends in a message of the assistant, it goes on with that.
+        failed: whether the service says that there is no answer.
+        is_raw: whether it continues a text, not messages.
+        continues: whether it continues an assistant message, if the prompt ends in one.
     """
 
     items: list[Any] | None
@@ -65,7 +65,7 @@ def answers_of(value: Any, at: Place) -> list[Answer]:
     """Return the answers in a response.
 
     Raises:
-        RecordError: it has no known shape.
+        RecordError: it has no known shape, or is part of a stream.
     """
     value = unwrapped(value, at.path)
     if isinstance(value, str):
@@ -78,10 +78,10 @@ def answers_of(value: Any, at: Place) -> list[Answer]:
 
 
 def unwrapped(value: Any, path: str) -> Any:
-    """Return what a text holds as JSON where that is a response, or a message; else the value.
+    """Decode a text that is the JSON of a response or a message; return other values unchanged.
 
     Raises:
-        RecordError: the pieces of a streamed response.
+        RecordError: the value is a streamed response, or a list of pieces of one.
     """
     first = value[0] if isinstance(value, list) and value else None
     kind = str(first.get("object") or first.get("type")) if isinstance(first, dict) else ""
@@ -96,7 +96,7 @@ def unwrapped(value: Any, path: str) -> Any:
 
 
 _OBJECTS = ("chat.completion", "text_completion", "response")
-"""What a response says that it is."""
+"""Values of the field `object` of a response."""
 
 
 def _is_stream(value: Any) -> bool:
@@ -110,10 +110,10 @@ def _piece(path: str) -> RecordError:
 
 
 def body_of(fields: Mapping[str, Any], at: Place) -> dict[str, Any] | None:
-    """Return the body of a request or a response, an object or its JSON text; None for none.
+    """Return the `body` of a request or a response, which may be JSON text; None if it has none.
 
     Raises:
-        RecordError: a text that is no JSON.
+        RecordError: the body is a text that is not JSON.
     """
     body = fields.get("body")
     if isinstance(body, str) and body.strip():
@@ -136,7 +136,7 @@ def _in_object(value: dict[str, Any], at: Place) -> list[Answer]:
     if value.keys() & TOKEN_FIELDS:
         own = at.level(value, TOKEN_FIELDS | {"id"})
         return [Answer(items=None, place=at.path, levels=(own,))]
-    if isinstance(value.get("message"), dict):  # as Ollama answers
+    if isinstance(value.get("message"), dict):  # the form of Ollama
         return candidate(value, at)
     what = "an object without choices, output, role or token ids, expected the answer of a model"
     fix = 'Write a message, {"role": "assistant", "content": …}, or the response of a service.'
@@ -144,10 +144,10 @@ def _in_object(value: dict[str, Any], at: Place) -> list[Answer]:
 
 
 def refuse_edits(message: Mapping[str, Any], path: str) -> None:
-    """Refuse an answer before which the service edited the prompt, but for reasoning in it.
+    """Refuse an answer for which the service edited the prompt, except by clearing reasoning.
 
     Raises:
-        RecordError: it did, as the answer says.
+        RecordError: the answer lists such an edit.
     """
     said = message.get("context_management")
     edits = said.get("applied_edits") if isinstance(said, dict) else None
@@ -159,7 +159,7 @@ def refuse_edits(message: Mapping[str, Any], path: str) -> None:
 
 
 def single(message: Mapping[str, Any], path: str) -> Answer:
-    """Return the answer in a message, without what only a response has."""
+    """Return the answer in a message, without the fields that only a response has."""
     made = without(message, _ENVELOPE)
     made.setdefault("role", "assistant")
     if made.get("stop_reason") == "stop_sequence":
@@ -174,7 +174,7 @@ def _id_of(fields: Mapping[str, Any]) -> str:
 
 
 _ENVELOPE = ("type", "model", "usage", "stop_sequence", "container", "context_management")
-"""Fields of Anthropic's response that are none of a message."""
+"""Fields of Anthropic's response that are not those of a message."""
 
 
 def _choices(response: dict[str, Any], at: Place) -> Iterator[Answer]:
@@ -206,9 +206,9 @@ def _choices(response: dict[str, Any], at: Place) -> Iterator[Answer]:
 
 
 def _with_ends(message: dict[str, Any], holder: Mapping[str, Any]) -> dict[str, Any]:
-    """Put into a message how it ended, as the object around it says.
+    """Add to a message the fields of the object around it that say how it ended.
 
-    Where `finish_reason` stands beside it, `stop_reason` is the text at which vLLM stopped.
+    Next to a `finish_reason`, `stop_reason` is the text at which vLLM stopped.
     """
     ends = {name: holder[name] for name in ENDS if isinstance(holder.get(name), str)}
     stopped = {"partial": True} if {"finish_reason", "stop_reason"} <= ends.keys() else {}
@@ -228,7 +228,7 @@ def _responses(response: dict[str, Any], at: Place) -> Answer:
 
 
 def with_status(items: Sequence[Any], status: object) -> list[Any]:
-    """Give the last item of a response the status of it, where that was not completed."""
+    """Return a response's items, with its status in the last one if it was not completed."""
     if not items or not isinstance(items[-1], dict) or status in (None, "completed"):
         return [*items]
     own = items[-1].get("status")

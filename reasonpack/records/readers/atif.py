@@ -6,10 +6,10 @@
                 "observation": {"results": [{"source_call_id": "c", "content": "12"}]},
                 "metrics": {"prompt_token_ids": […], "completion_token_ids": […]}}]}
 
-A step's prompt is all steps before it, but those of the system that are operations: they have an
-observation, and may have changed the context. Steps that were copied from another trajectory are
-context. A step that stands for several calls, or that follows a rewritten context, is not trained:
-what the model saw there is not in the log.
+The prompt of a step is all steps before it, except system steps with an observation: these are
+operations, which may have changed the context. Steps that were copied from another trajectory are
+only context. A step that stands for several calls, or follows a rewritten context, is not
+trained: what the model saw there is not in the log.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ _KINDS = {"prompt_token_ids": "prompt_ids", "completion_token_ids": "completion_
 
 
 def is_mine(record: Mapping[str, Any]) -> bool:
-    """Tell whether a record is a trajectory."""
+    """Return whether a record is a trajectory."""
     return str(record.get("schema_version")).startswith("ATIF-v") and "steps" in record
 
 
 def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
-    """Return the calls of a trajectory, and of those of sub-agents in it.
+    """Return the calls of a trajectory, and of the trajectories of sub-agents in it.
 
     Raises:
-        RecordError: a version that is not known, or a step that cannot be read.
+        RecordError: the version is unknown, or a step cannot be read.
     """
     return [*_trajectory(record, Place(reading))]
 
@@ -112,7 +112,7 @@ def _context(tools: object, effort: object) -> dict[str, Any]:
 
 
 def _judge(draft: CallDraft, step_: Level, *, rewritten: bool) -> None:
-    """Find the ids of a step, and whether it is one call that can be trained."""
+    """Add the ids of a step to its draft, and a flag if it is not one call that can be trained."""
     draft.copied = bool(found_in((step_,), ("is_copied_context",))) and bool(
         typed(step_.fields["is_copied_context"], bool, f"{step_.path}.is_copied_context")
     )
@@ -159,9 +159,9 @@ def _message(step_: Level) -> dict[str, Any]:
 
 
 def _results(step_: Level) -> Iterator[Said]:
-    """Yield the messages with what a step observed.
+    """Yield the results in a step's observation as messages.
 
-    What no call brought is said by the user: so harnesses show their terminal.
+    A result of no call becomes a user message, as harnesses show their terminal so.
     """
     observation = step_.fields.get("observation")
     if not isinstance(observation, dict):

@@ -5,12 +5,12 @@
     {"type": "assistant", "uuid": "c", "parentUuid": "b",  "message": {"id": "msg_1", …}}  ┘ call
     {"type": "user",      "uuid": "d", "parentUuid": "c",  "message": {"content": [result]}}
 
-An answer stands in several lines, a block of its content each, under one `message.id`. What the
-model saw before it is the way from the root to its first line, with all lines of the answers on
-that way and the results of their calls, which may hang beside it; behind a compaction it is the
-summary, and the messages that were preserved, which stand behind it whatever their parents are; a
-copy of one is not trained. An answer that the user interrupted has no stop. The file does not hold
-the system prompt, the tools, what attachments became, and results that were compacted alone.
+An answer has a line for each block of its content, all with the same `message.id`. Its prompt is
+the path from the root to its first line, with all lines of the answers on that path, and with the
+results of their calls, which may be on other branches. After a compaction the path is the summary,
+then the messages that were preserved, whatever their parents are; a copy of such a message is not
+trained. An answer that the user interrupted has no stop token. The file lacks the system prompt,
+the tools, the text of attachments, and results that were compacted by themselves.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _INTERRUPTED = "[Request interrupted by user]"
 
 
 def is_mine(record: Mapping[str, Any]) -> bool:
-    """Tell whether a record is a line of such a file; those that begin one have no session."""
+    """Return whether a record is a line of such a file; the first ones have no `sessionId`."""
     kind = record.get("type")
     if kind in ("summary", "file-history-snapshot") and {"leafUuid", "snapshot"} & record.keys():
         return True
@@ -43,7 +43,7 @@ def is_mine(record: Mapping[str, Any]) -> bool:
 
 
 def drafts(lines: Sequence[Line]) -> Iterator[CallDraft | RecordError]:
-    """Yield the calls of a session, and why others cannot be had."""
+    """Yield the calls of a session, and an error for each that cannot be read."""
     session = _Session(lines)
     for key, own in session.answers.items():
         first = session.lines[own[0]]
@@ -71,15 +71,15 @@ class _Session:
 
     Attributes:
         lines: each once, in the order of the file.
-        at: the index of a line, by its uuid.
-        answers: the indices of an answer's lines, by the id of its message.
+        at: index of a line, by its uuid.
+        answers: indices of an answer's lines, by the id of its message.
         key_of: that id, by the index of a line.
-        results: the indices of lines with the result of a call, by the call's id.
-        preserved: the uuids of the messages that a compaction kept, by that of its summary.
-        moved: the line of each compaction, and the uuids of the parents that these have behind it.
-        interrupted: the uuids of lines behind which the user interrupted the model.
-        copies: the indices of lines that repeat such a message behind the compaction.
-        unread: notes of lines of a type that is not known.
+        results: indices of the lines with the result of a call, by the call's id.
+        preserved: uuids of the messages that a compaction kept, by the uuid of its summary.
+        moved: for each compaction, the index of its line, and the new parents of kept messages.
+        interrupted: uuids of the lines after which the user interrupted the model.
+        copies: indices of the lines that repeat a preserved message after the compaction.
+        unread: notes on lines of an unknown type.
     """
 
     def __init__(self, lines: Sequence[Line]) -> None:
@@ -122,7 +122,7 @@ class _Session:
                 self.interrupted.add(str(line.fields.get("parentUuid")))
 
     def _note_kept(self, index: int, metadata: object) -> None:
-        """Note what a compaction kept: a list of messages, or the first and the last of them."""
+        """Store which messages a compaction kept: a list of them, or the first and the last one."""
         said = metadata if isinstance(metadata, dict) else {}
         kept, segment = said.get("preservedMessages"), said.get("preservedSegment")
         if isinstance(kept, dict) and isinstance(kept.get("uuids"), list):
@@ -133,7 +133,7 @@ class _Session:
             with suppress(KeyError, RecordError):
                 way = way_to(self.lines, self.at, self.at[tail], "parentUuid", {head: None})
                 uuids = [self.lines[i].fields["uuid"] for i in way]
-            if uuids[:1] != [head]:  # then what stands behind them cannot be had
+            if uuids[:1] != [head]:  # a parent that is not there: what follows cannot be read
                 self.moved.append((index, {anchor: "?"}))
                 return
         else:
@@ -142,7 +142,7 @@ class _Session:
         self.moved.append((index, dict(zip(uuids, [anchor, *uuids], strict=False))))
 
     def answer(self, key: str) -> Said:
-        """Join the lines of an answer, once."""
+        """Return an answer, whose lines are joined only once."""
         if key in self._joined:
             return self._joined[key]
         messages = [self.lines[i].fields["message"] for i in self.answers[key]]
@@ -162,10 +162,10 @@ class _Session:
         return self._joined[key]
 
     def history(self, last: int) -> tuple[list[Said], list[str]]:
-        """Return what the model saw before the answer that begins in a line, and notes.
+        """Return the messages before the answer that begins in the line `last`, and notes.
 
         Raises:
-            RecordError: a parent that is not in the file.
+            RecordError: a parent is not in the file, or results of tools were compacted.
         """
         found: list[Said] = []
         notes: list[str] = []
@@ -196,7 +196,7 @@ class _Session:
         return found, notes
 
     def _way(self, last: int) -> list[int]:
-        """Return the lines from the root to the one before a line."""
+        """Return the indices of the lines on the path from the root to `last`, without that."""
         moved = {
             uuid: to for at, parents in self.moved if at < last for uuid, to in parents.items()
         }
@@ -209,7 +209,7 @@ class _Session:
 
 
 def _message(line: Line) -> dict[str, Any] | None:
-    """Return the message of a line that the model wrote or was sent; None if there is none."""
+    """Return the message in a line that the model wrote or was sent; None if there is none."""
     fields, kind = line.fields, line.fields.get("type")
     message, attached = fields.get("message"), fields.get("attachment")
     if (kind, fields.get("subtype")) == ("system", "local_command"):

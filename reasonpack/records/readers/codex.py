@@ -6,8 +6,9 @@
     {"type": "response_item", "payload": {"type": "function_call", …}}        ┘
     {"type": "compacted",     "payload": {"replacement_history": […]}}        the new history
 
-Items are those of OpenAI's Responses. The file does not hold the tools. A history that it does not
-hold either, behind a compaction without one or a rollback, ends its calls.
+Items are those of OpenAI's Responses. The file lacks the tools. After a rollback, a message of
+another agent, or a compaction without its new history, it also lacks the history: no call can be
+read up to the next new history.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ _TYPES = ("session_meta", "response_item", "event_msg", "turn_context", "compact
 _BY_MODEL = (*BY_MODEL, "custom_tool_call", "local_shell_call", "web_search_call")
 _NOT_SENT = ("ghost_snapshot",)
 _BESIDE = ("phase", "internal_chat_message_metadata_passthrough")
-"""Fields of items that are no part of what was said."""
+"""Fields of items that do not belong to the message."""
 _NO_HISTORY = "the history that follows {} is not in the file, expected all that the model saw"
 _NO_HISTORY_FIX = "Leave these calls out (--on-error skip), or log the requests themselves."
 
 
 def is_mine(record: Mapping[str, Any]) -> bool:
-    """Tell whether a record is a line of such a file."""
+    """Return whether a record is a line of such a file."""
     return record.get("type") in _TYPES and isinstance(record.get("payload"), dict)
 
 
 def drafts(lines: Sequence[Line]) -> Iterator[CallDraft | RecordError]:
-    """Yield the calls of a session, and why others cannot be had."""
+    """Yield the calls of a session, and an error for each that cannot be read."""
     session = _Session()
     for line in lines:
         payload = line.fields.get("payload")
@@ -52,7 +53,7 @@ def drafts(lines: Sequence[Line]) -> Iterator[CallDraft | RecordError]:
         elif kind == "session_meta":
             session.begin(item, line)
         elif kind == "turn_context" and isinstance(item.get("effort"), str):
-            yield from session.answered()  # in the turn before
+            yield from session.answered()  # the answer of the turn before, with its own effort
             session.context["chat_template_kwargs"] = {"reasoning_effort": item["effort"]}
         elif kind == "inter_agent_communication":
             yield from session.answered()
@@ -63,7 +64,7 @@ def drafts(lines: Sequence[Line]) -> Iterator[CallDraft | RecordError]:
 
 
 class _Session:
-    """The history of a session up to a line, and the items of the answer behind it."""
+    """The history of a session up to a line, and the items of the answer that follows it."""
 
     def __init__(self) -> None:
         self.system: list[Said] = []
@@ -101,7 +102,7 @@ class _Session:
             self.lost = "a rollback" if "num_turns" in payload else "a compaction"
 
     def answered(self) -> Iterator[CallDraft | RecordError]:
-        """Yield the call of the answer, if there is one, and put it into the history."""
+        """Yield the call of the answer, if there is one, and append the answer to the history."""
         if not self.answer:
             return
         lacking = ["missing tools"] + ([] if self.system else ["missing system"])

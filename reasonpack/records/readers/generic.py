@@ -1,4 +1,4 @@
-"""A call record, generic, or a request and its response → drafts of calls.
+"""A record of calls in the generic shape, or of a request and its response → drafts of calls.
 
     {"messages": […], "tools": […], "response": "4"}
     {"request": {"messages": […]}, "response": {"choices": [{"message": {…}}, …]}}
@@ -6,8 +6,8 @@
     {"group": "g", "tools": […], "calls": [{"messages": […], "response": …}, …]}
     {"messages": […], "chosen": "4", "rejected": "5"}
 
-What a service was sent stands in the record or in its `request`, what it answered in one of
-`ANSWERS`; several answers to one prompt are several calls.
+The fields of the request are in the record or in its `request`, the answers in one of `ANSWERS`.
+Several answers to one prompt are several calls.
 """
 
 from __future__ import annotations
@@ -78,12 +78,12 @@ OF_A_CALL = frozenset(
         *("instructions", "extra_body", "reasoning_effort"),
     )
 )
-"""Names of the fields that are read of a call."""
+"""Names of the fields of a call that are read."""
 _INHERITED = (
     *((name,) for name in CONTEXT_FIELDS if name not in TOOL_FIELDS),
     *(TOOL_FIELDS, *VALUE_NAMES.values(), TOKEN_NAMES["advantages"], CALL_FLAGS),
 )
-"""Fields that the calls of a group have from it, each with its other names."""
+"""Fields that the calls of a group inherit from it, each with its other names."""
 _OF_A_GROUP = frozenset((*LISTS, *IDS, *(name for names in _INHERITED for name in names)))
 
 
@@ -91,7 +91,7 @@ def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
     """Return the calls of a record.
 
     Raises:
-        RecordError: it has none, or one whose parts contradict each other.
+        RecordError: a call cannot be read, or its parts contradict each other.
     """
     name = next((name for name in LISTS if holds_calls(record.get(name))), "")
     if not name:
@@ -105,12 +105,12 @@ def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
 
 
 def holds_calls(value: object) -> bool:
-    """Tell whether a value is a list of generic calls, and not of steps of another format."""
+    """Return whether a value is a list of generic calls, and not of steps of another format."""
     return isinstance(value, list) and bool(value) and all(map(is_call, value))
 
 
 def is_call(record: object) -> bool:
-    """Tell whether an object is a generic call: it has an answer beside what was asked, or ids."""
+    """Return whether an object is a generic call: prompt and answer, a pair of lists, or ids."""
     if not isinstance(record, dict):
         return False
     has_ids = any(
@@ -127,7 +127,7 @@ def is_call(record: object) -> bool:
 
 
 def _inherited(group: Level, call: Mapping[str, Any]) -> Level:
-    """Return what a call has from its group: what it does not say itself."""
+    """Return the fields that a call inherits from its group: those that it does not have itself."""
     request = call.get("request")
     own = call.keys() | (request.keys() if isinstance(request, dict) else set())
     names = [name for kind in _INHERITED if own.isdisjoint(kind) for name in kind]
@@ -147,14 +147,13 @@ def calls_of(
 
     Args:
         record: the object.
-        place: where it stands.
-        outer: its group.
-        request: name of its field with what the service was sent.
-        passed: names of fields that its log format has beside those, and that hold nothing to
-            learn.
+        place: where it is in the record.
+        outer: the fields that it inherits from its group.
+        request: name of the field that holds the request.
+        passed: names of the further fields of its log format, which hold nothing to learn.
 
     Raises:
-        RecordError: its parts contradict each other.
+        RecordError: it cannot be read, or its parts contradict each other.
     """
     is_text = any(isinstance(record.get(key), str) for key in ("response", "completion"))
     read = OF_A_CALL | {request} | passed | frozenset(REASONING if is_text else ())
@@ -184,21 +183,21 @@ def calls_of(
 
 
 def _failed(own: Level, prompt: Any) -> bool:
-    """Tell whether a call without an answer says that there is none; rows leave out a null."""
+    """Return whether a call says that it has no answer; rows leave out a null `response`."""
     said = {"response", *(("request",) if own.reading.of_rows else ())} & own.fields.keys()
     last = prompt[-1] if isinstance(prompt, list) and prompt else prompt
     return bool(last and (said or own.fields.get("error"))) and not is_answer(last)
 
 
 def _request(own: Level, key: str) -> Level | None:
-    """Return the request of a call, where it stands apart."""
+    """Return the request of a call; None if that has no object of its own."""
     key = "input" if key not in own.fields and isinstance(own.fields.get("input"), dict) else key
     place, request = own.below(key), json_field(dict(own.fields), key)
     if is_absent(request):
         return None
     if not isinstance(request, dict):
         raise wrong_type(place.path, type(request).__name__, "an object")
-    if body := body_of(request, place):  # of a batch, or as a proxy logs it
+    if body := body_of(request, place):  # from a batch, or logged by a proxy
         request, place = body, place.below("body")
     return place.level(request, OF_A_REQUEST)
 
@@ -240,7 +239,7 @@ def _answers(own: Level) -> list[tuple[Answer, Role]]:
 
 
 def _with_prompt_of_pair(own: Level) -> Level:
-    """Give a pair whose lists of messages begin alike, and that has no prompt, their beginning."""
+    """Add the messages with which both lists of a pair begin as its prompt, if it has none."""
     one, other = (own.fields.get(name) for name in PAIR)
     if not (isinstance(one, list) and isinstance(other, list)) or len(one) < 2:
         return own
@@ -251,7 +250,7 @@ def _with_prompt_of_pair(own: Level) -> Level:
 
 
 def _of_pair(name: Role, own: Level) -> tuple[Answer, Role]:
-    """Return the chosen or the rejected answer; a list repeats the prompt before it."""
+    """Return the chosen or the rejected answer; it may be the last of a list, after the prompt."""
     value, place = own.fields[name], own.below(name)
     if isinstance(value, list):
         *before, last = value
@@ -268,7 +267,7 @@ def _of_pair(name: Role, own: Level) -> tuple[Answer, Role]:
 
 
 def _refuse_shared(own: Level) -> None:
-    """Refuse what is of one answer beside several.
+    """Refuse fields with values of one answer if the call has several.
 
     Raises:
         RecordError: reason `conflict`.
@@ -295,10 +294,10 @@ def _add_answer(draft: CallDraft, answer: Answer) -> None:
 
 
 def _refuse_unseen(draft: CallDraft, asked: Sequence[Level], answer: Answer | None) -> None:
-    """Refuse a call without ids whose prompt cannot be written as the model saw it.
+    """Refuse a call without ids whose prompt cannot be rendered as the model saw it.
 
     Raises:
-        RecordError: a text with the chat template's own tokens; see `refuse_changes` too.
+        RecordError: the prompt is a text with the template's own tokens; or as `refuse_changes`.
     """
     refuse_changes([*asked, *(answer.levels if answer else ())])
     raw_prompt = draft.place("prompt").endswith("request.prompt") and isinstance(draft.prompt, str)
@@ -312,7 +311,7 @@ def _refuse_unseen(draft: CallDraft, asked: Sequence[Level], answer: Answer | No
     stops = any(not is_absent(each.get(name)) for each in asked for name in STOPS)
     last = draft.answer[-1] if draft.answer else None
     if stops and isinstance(last, dict) and last.get("finish_reason") == "stop":
-        # The service does not say whether it stopped at such a text or where the model did.
+        # The service does not say whether it stopped at such a text, or the model stopped itself.
         draft.answer = [*(draft.answer or ())[:-1], {**last, "partial": True}]
         draft.notes.append("stop-sequence")
 
@@ -321,7 +320,7 @@ def _refuse_unseen(draft: CallDraft, asked: Sequence[Level], answer: Answer | No
 
 
 def _add_values(draft: CallDraft, levels: Sequence[Level]) -> None:
-    """Find what the record, a response or a choice says of tokens, and of the whole call."""
+    """Add the values of tokens and of the whole call, found in any of the levels."""
     add_found(draft, draft.tokens, TOKEN_NAMES, levels)
     add_found(draft, draft.values, VALUE_NAMES, levels)
     add_found(draft, draft.flags, {name: (name,) for name in CALL_FLAGS}, levels)

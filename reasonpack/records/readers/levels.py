@@ -1,12 +1,12 @@
-"""The objects that say something of one call → what they say, once, and what nobody reads of them.
+"""The objects that describe one call → the value of each field, and the fields nothing reads.
 
-A record, its request, the response in it and a choice of that may each have a reward, ids, tools.
-Where several have the same, they have to agree. Of fields that nobody reads the rule is that of a
+A record, its request, its response and a choice in that may each have a reward, ids, or tools.
+Values of the same field must agree. Fields that nothing reads follow the rule for those of a
 record (see `unknown`), and one more: a list of numbers may be ids, a mask or weights, so it is
 refused under any name.
 
     {"prompt_token_ids": […], "step_weights": [0.5, 1]}     refused
-    {"messages": […], "score": 3}                           named, once
+    {"messages": […], "score": 3}                           noted
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from reasonpack.wording import nearest
 TOKEN_FIELDS = frozenset(
     name for names in (*TOKEN_NAMES.values(), *VALUE_NAMES.values()) for name in names
 )
-"""Fields with what a call says of its tokens, or a number of the whole call."""
+"""Names of fields with values for a call's tokens, or one number for the whole call."""
 
 
 class Place(Struct, frozen=True):
-    """Where a value stands in a record, and how it is read.
+    """Where a value is in a record, and how it is read.
 
     Attributes:
         reading: how records are read.
-        path: in the record.
-        name: what options call it; empty for the record.
+        path: its path in the record.
+        name: its name in options; empty for the record.
     """
 
     reading: Reading
@@ -58,14 +58,14 @@ class Place(Struct, frozen=True):
         return Place(self.reading, step(self.path, key), name)
 
     def item(self, index: int) -> Place:
-        """Return the place of an item of the list here, which options call as the list."""
+        """Return the place of an item of the list here; options give it the name of the list."""
         return Place(self.reading, f"{self.path}[{index}]", self.name)
 
     def level(self, fields: Mapping[str, Any], read: Collection[str]) -> Level:
         """Make the level of the object here, with fields renamed and left out as options say.
 
         Raises:
-            RecordError: a field is renamed to one that is there and differs.
+            RecordError: a field is renamed to one that is present and differs.
         """
         read, reading = frozenset(read), self.reading
         below = f"{self.name}." if self.name else ""
@@ -86,19 +86,19 @@ class Place(Struct, frozen=True):
         """Make the levels of the objects in the list here.
 
         Raises:
-            RecordError: it is no list of objects, or as `level`.
+            RecordError: it is no list of objects; or as `level`.
         """
         objects = typed(items, list[dict[str, Any]], self.path)
         return [self.item(i).level(each, read) for i, each in enumerate(objects)]
 
 
 class Level(Place, frozen=True):
-    """One of these objects.
+    """An object that describes a call, and where it is.
 
     Attributes:
         fields: of the object.
         read: names of its fields that are read.
-        notes: of fields that an option renames or leaves out.
+        notes: on fields that an option renames or leaves out.
     """
 
     fields: Mapping[str, Any] = field(default_factory=dict)
@@ -106,17 +106,17 @@ class Level(Place, frozen=True):
     notes: tuple[str, ...] = ()
 
     def get(self, name: str) -> Any:
-        """Return a field that is read; None where there is none."""
+        """Return the value of a field that is read; None if it is absent or not read."""
         return self.fields.get(name) if name in self.read else None
 
 
 def found_in(levels: Iterable[Level], names: Sequence[str]) -> tuple[str, Any] | None:
-    """Return the path and value of the field that has one of these names; None if none does.
+    """Return the path and value of the field with one of these names; None if no level has one.
 
-    An empty list counts: it is one of no tokens.
+    An empty list counts as present: it is one of no tokens.
 
     Raises:
-        RecordError: reason `conflict`, where several do and differ.
+        RecordError: reason `conflict`, if there are several that differ.
 
     >>> place = Place(Reading(), "calls[0]", "calls")
     >>> record = place.level({"prompt_ids": [1], "x": 2}, ["prompt_ids"])
@@ -138,7 +138,7 @@ def found_in(levels: Iterable[Level], names: Sequence[str]) -> tuple[str, Any] |
 
 
 def _same(one: object, other: object) -> bool:
-    """Tell whether two values are equal, and true is not 1."""
+    """Return whether two values are equal, where true does not equal 1."""
     if isinstance(one, list) and isinstance(other, list):
         return one == other and list(map(type, one)) == list(map(type, other))
     return one == other and (type(one) is bool) is (type(other) is bool)
@@ -150,7 +150,7 @@ def add_found(
     kinds: Mapping[str, Sequence[str]],
     levels: Sequence[Level],
 ) -> None:
-    """Put into a dictionary of a draft what levels say of some kinds, each by the names it has.
+    """Store in `held`, a dict of the draft, the value of each kind, found by the kind's names.
 
     Raises:
         RecordError: as `found_in`.
@@ -161,10 +161,10 @@ def add_found(
 
 
 def add_sequence(draft: CallDraft, levels: Sequence[Level]) -> None:
-    """Part the ids of prompt and completion where they are one list, with the completion's length.
+    """Split the ids in `tokens` into prompt and completion, by the length of the completion.
 
     Raises:
-        RecordError: there is no such length, or the ids stand in another field too.
+        RecordError: that length is missing or too large, or another field has ids too.
     """
     tokens = found_in(levels, ("tokens",))
     if not tokens or not isinstance(tokens[1], list):
@@ -190,9 +190,9 @@ def add_sequence(draft: CallDraft, levels: Sequence[Level]) -> None:
 def noted(
     drafts: Iterable[CallDraft], levels: Iterable[Level], texts: Texts = tuple
 ) -> Iterator[CallDraft]:
-    """Note in the first of some drafts the fields of all levels that nobody reads.
+    """Yield drafts; add to the first of them the unread fields and the notes of all levels.
 
-    Those that options name are noted, too. `texts` gives all text that was read of the call.
+    `texts` returns all texts that are read of the call.
     """
     for number, draft in enumerate(drafts):
         for each in () if number else levels:
@@ -206,7 +206,7 @@ _TOKENS: Mapping[str, type | tuple[type, ...]] = {
     name: list for names in TOKEN_NAMES.values() for name in names
 }
 _OF_CHATS = READ | MESSAGE_FIELDS | SIDE_FIELDS
-"""Names that options know as those of a chat, or of a message."""
+"""Names that in options mean a field of a chat or of a message."""
 _LIKELY: Mapping[str, type | tuple[type, ...]] = {
     **_TOKENS,
     **dict.fromkeys((name for names in VALUE_NAMES.values() for name in names), (int, float)),
@@ -222,27 +222,27 @@ _LIKELY: Mapping[str, type | tuple[type, ...]] = {
 
 
 def _unread_in(each: Level, texts: Texts) -> Iterator[Field]:
-    """Yield the fields of a level that nobody reads."""
+    """Yield the fields of a level that nothing reads."""
     fields, telling = each.fields, frozenset[str]() if each.name else undesired(each.fields)
     known = Known(each.read, HARMLESS_OF_A_CALL, _LIKELY, telling=telling)
     others = without(fields, each.read)
     numbers = {key for key, value in others.items() if _are_numbers(value)}
     for found in unread(without(others, numbers), known, each.path, texts=texts, name=each.name):
-        yield replace(found, name=_told_apart(found.name))
+        yield replace(found, name=_qualified(found.name))
     for key in sorted(numbers):
         place = each.below(str(key))
         near = nearest(key, _TOKENS)
         near = "" if fields.get(near) else near
-        yield Field(_told_apart(place.name), place.path, refused=True, near=near)
+        yield Field(_qualified(place.name), place.path, refused=True, near=near)
 
 
-def _told_apart(name: str) -> str:
-    """Put `record` before a name that options know as one of a chat, or of a message."""
+def _qualified(name: str) -> str:
+    """Put `record.` before a name that in options means a field of a chat or of a message."""
     return f"record.{name}" if name.partition(".")[0] in _OF_CHATS else name
 
 
 def _are_numbers(value: object) -> bool:
-    """Tell whether a value is a list of numbers, or a list of such lists.
+    """Return whether a value is a list of numbers, or a list that has such lists.
 
     >>> _are_numbers([1, 0.5]), _are_numbers([[1], [2]]), _are_numbers([]), _are_numbers(["a"])
     (True, True, False, False)

@@ -3,7 +3,7 @@
     {"id": …, "trace_id": …, "call_type": "acompletion", "model_parameters": {"tools": […], …},
      "messages": […], "response": {"choices": [{"message": {…}}]}, "status": "success"}
 
-What the service was sent beside the messages stands in `model_parameters`.
+The fields of the request, other than the messages, are in `model_parameters`.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _FIELDS = """
     startTime status status_fields total_tokens user_agent
 """
 _PASSED = frozenset(_FIELDS.split())
-"""Fields of the payload that say how a call was served, and nothing of what it said."""
+"""Fields of the payload about how a call was served; none holds what it says."""
 _REDACTED = "redacted-by-litellm"
 _NO_CHAT = re.compile(
     "embedding|image|speech|transcription|moderation|rerank|search|ocr|file|batch|video|mcp"
 )
-"""Parts of types of calls of which no language model answers with text."""
+"""Words in the type of a call that no language model answers with text."""
 
 
 def is_mine(record: Mapping[str, Any]) -> bool:
-    """Tell whether a record is such a payload."""
+    """Return whether a record is such a payload."""
     return {"call_type", "model_parameters", "messages"} <= record.keys()
 
 
@@ -45,8 +45,8 @@ def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
     """Return the calls of a payload.
 
     Raises:
-        RecordError: a payload of which the proxy was told to leave out the messages, or one
-            whose parts contradict each other.
+        RecordError: the proxy was configured to leave out the messages, or parts of the payload
+            contradict each other.
     """
     if _NO_CHAT.search(str(record["call_type"])):
         return []

@@ -1,4 +1,4 @@
-"""What NeMo Gym writes → drafts of calls.
+"""The records of NeMo Gym → drafts of calls.
 
     {"rollout_id": …, "model_call_id": …, "prompt_token_ids": […], "generation_token_ids": […],
      "generation_log_probs": […], "output_items": […]}                     a captured call
@@ -7,8 +7,8 @@
      "response": {"output": [reasoning, function_call, function_call_output, message]}}
                                                       a rollout: here of two calls
 
-In a rollout each call is what the model wrote in one go: up to a result of a tool, a message of
-another role, or, where several of its items carry ids, up to each of these.
+In a rollout a call ends before a tool result or a message of another role; if several items of
+such a run carry ids, a call ends after each of these.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _ROLLOUT = frozenset(
 
 
 def is_mine(record: Mapping[str, Any]) -> bool:
-    """Tell whether a record is a captured call, or a rollout."""
+    """Return whether a record is a captured call, or a rollout."""
     is_entry = {"rollout_id", "generation_token_ids"} <= record.keys()
     return is_entry or isinstance(record.get(_ASKED), dict)
 
@@ -56,7 +56,7 @@ def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
     """Return the calls of a record.
 
     Raises:
-        RecordError: a version that is not known, or parts that contradict each other.
+        RecordError: the version is unknown, or parts contradict each other.
     """
     if _ASKED in record:
         return [*_rollout(record, reading)]
@@ -67,7 +67,7 @@ def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
         raise RecordError("type", "schema_version", what, fix=fix)
     found = [*calls_of(record, Place(reading), passed=_ENTRY)]
     for each in found:
-        # What the model was asked is there in ids alone.
+        # The prompt is logged only as ids.
         each.notes += ["text-not-compared"] if record.get("output_items") else []
         each.notes += [f"unread {_ROUTES}"] if record.get(_ROUTES) is not None else []
     return found
@@ -92,7 +92,7 @@ def _rollout(record: Mapping[str, Any], reading: Reading) -> Iterator[CallDraft]
 
 
 def _calls(begun: CallDraft, items: list[dict[str, Any]], own_id: str) -> Iterator[CallDraft]:
-    """Yield the calls of a rollout: `begun` has what all of them begin with."""
+    """Yield the calls of a rollout; `begun` has the prompt, context and values that all share."""
     asked = begun.prompt
     asked = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked or []
     if not isinstance(asked, list):
@@ -120,7 +120,7 @@ def _calls(begun: CallDraft, items: list[dict[str, Any]], own_id: str) -> Iterat
 
 
 def _runs(items: list[dict[str, Any]]) -> Iterator[tuple[int, int]]:
-    """Yield where each call begins and ends among the items of a rollout."""
+    """Yield the start and stop of each call among the items of a rollout."""
     at = 0
     for by_model, group in groupby(
         items, key=lambda item: item.get("type") in BY_MODEL or is_answer(item)

@@ -6,10 +6,10 @@
     {"type": "message", "id": "b", "parentId": "a",  "message": {"role": "assistant", …}}
     {"type": "compaction", "id": "c", "parentId": "b", "summary": …, "firstKeptEntryId": "b"}
 
-What the model saw before an answer is the way from the root to its parent, as edited; behind a
-compaction it is the summary, and what was kept. The system messages on it are one, to which each
-adds texts, sections and tools, or takes from; older files have none. What another model thought is
-not sent. The file does not hold the words that Pi puts around summaries and commands.
+The prompt of an answer is the path from the root to its parent, with edits of the context made;
+after a compaction it is the summary and what was kept. The system messages on the path form one:
+each adds texts, sections and tools to it, or removes some; older files have none. Reasoning of
+another model is not sent. The file lacks the words that Pi puts around summaries and commands.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _ENVELOPE = (
 )
 _OF_A_CALL = ("type", "id", "name", "arguments", "thoughtSignature", "partialJson", "partialArgs")
 _MADE = "#"
-"""How an id begins that is made here, of the number of a line."""
+"""First character of an id that is made here, of the number of a line."""
 
 
 def is_mine(record: Mapping[str, Any]) -> bool:
-    """Tell whether a record is a line of such a file."""
+    """Return whether a record is a line of such a file."""
     if record.get("type") == "session":
         return "cwd" in record and "payload" not in record
     message = record.get("message")
@@ -51,7 +51,7 @@ def is_mine(record: Mapping[str, Any]) -> bool:
 
 
 def drafts(lines: Sequence[Line]) -> Iterator[CallDraft | RecordError]:
-    """Yield the calls of a session, and why others cannot be had."""
+    """Yield the calls of a session, and an error for each that cannot be read."""
     entries = [*_entries(lines)]
     by_id = {line.fields["id"]: i for i, line in enumerate(entries)}
     kinds = (str(line.fields.get("type")) for line in entries)
@@ -71,7 +71,7 @@ def drafts(lines: Sequence[Line]) -> Iterator[CallDraft | RecordError]:
             continue
         yield draft_of(
             [*system, *history],
-            [_said(message, f"{entry.where}.message")],
+            [_converted(message, f"{entry.where}.message")],
             where=entry.where,
             id="" if own_id.startswith(_MADE) else own_id,
             context={"tools": tools} if tools else {},
@@ -82,7 +82,7 @@ def drafts(lines: Sequence[Line]) -> Iterator[CallDraft | RecordError]:
 
 
 def _entries(lines: Sequence[Line]) -> Iterator[Line]:
-    """Yield the entries; those of version 1, of which each follows the last, with made ids."""
+    """Yield the entries; those of version 1, each a child of the one before, get ids here."""
     before = None
     for number, (where, fields) in enumerate(lines):
         if isinstance(fields.get("id"), str) and fields.get("type") != "session":
@@ -95,7 +95,7 @@ def _entries(lines: Sequence[Line]) -> Iterator[Line]:
 
 
 def _kept(way: Sequence[Line]) -> Sequence[Line]:
-    """Return the entries in context: behind a compaction it, what it kept, and what follows."""
+    """Return the entries in context; after a compaction: itself, what it kept, what follows."""
     found = [i for i, line in enumerate(way) if line.fields.get("type") == "compaction"]
     if not found:
         return way
@@ -108,7 +108,7 @@ def _kept(way: Sequence[Line]) -> Sequence[Line]:
 
 
 def _message(line: Line) -> tuple[dict[str, Any], str]:
-    """Return the message of an entry, and its place; an empty one where there is none."""
+    """Return the message of an entry, empty if it has none, and its place."""
     kind, message = line.fields.get("type"), line.fields.get("message")
     name = "summary" if kind in _SUMMARIES else "content"
     if kind == "custom_message" or (kind in _SUMMARIES and line.fields.get(name)):
@@ -120,9 +120,9 @@ def _message(line: Line) -> tuple[dict[str, Any], str]:
 def _seen(
     kept: Sequence[Line], answer: Mapping[str, Any], made: dict[tuple[str, bool], Said]
 ) -> tuple[list[Said], list[Said], list[str]]:
-    """Return the system messages before an answer, the others, and notes.
+    """Return the system messages before an answer, the other messages, and notes.
 
-    What was `made` of a message stands under its place, so that each is made once.
+    `made` keeps converted messages by their place, so that each is converted once.
     """
     edits = {
         line.fields.get("targetId"): line
@@ -148,7 +148,7 @@ def _seen(
             continue
         same = role != "assistant" or all(message.get(n) == answer.get(n) for n in _MODEL)
         if (place, same) not in made:
-            made[place, same] = _said(message, place, thinks=same)
+            made[place, same] = _converted(message, place, thinks=same)
         history.append(made[place, same])
         notes += ["missing summary-wording"] if line.fields.get("type") in _SUMMARIES else []
         notes += ["missing command-wording"] if role == "bashExecution" else []
@@ -160,7 +160,7 @@ def _seen(
 
 
 def _system(found: Sequence[Said]) -> tuple[list[Said], list[dict[str, Any]]]:
-    """Return the one that system messages are together, if it says anything, and its tools."""
+    """Return system messages joined to one, or none if that is empty, and the tools in them."""
     texts: list[str] = []
     sections: dict[str, str | None] = {}
     tools: dict[str, dict[str, Any]] = {}
@@ -181,8 +181,8 @@ def _system(found: Sequence[Said]) -> tuple[list[Said], list[dict[str, Any]]]:
     return one, [{"type": "function", "function": function} for function in functions]
 
 
-def _said(message: dict[str, Any], place: str, *, thinks: bool = True) -> Said:
-    """Return a message in the shape of a record's, with its reasoning if it `thinks`."""
+def _converted(message: dict[str, Any], place: str, *, thinks: bool = True) -> Said:
+    """Convert a message to a shape that records may have, without reasoning unless `thinks`."""
     role, content = message.get("role"), message.get("content")
     if role == "assistant":
         blocks = content if isinstance(content, list) else [content] if content else []
@@ -206,7 +206,7 @@ def _is_thought(block: Any) -> bool:
 
 
 def _block(block: Any) -> Any:
-    """Return a block of an answer in the shape of Anthropic's."""
+    """Convert a block of an answer to Anthropic's form."""
     kind = block.get("type") if isinstance(block, dict) else None
     if kind == "toolCall":
         call = {"id": block.get("id"), "name": block.get("name"), "input": block.get("arguments")}

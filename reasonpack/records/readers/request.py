@@ -1,12 +1,12 @@
-"""What a service was asked → prompt and context of a draft.
+"""The request to a service → the prompt and context of a draft.
 
     {"messages": […], "tools": […], "reasoning_effort": "high"}       OpenAI's chat completions
     {"input": […], "instructions": "Be brief.", "tools": […]}         OpenAI's Responses
     {"messages": […], "system": […], "tools": [{"input_schema": …}]}  Anthropic's Messages
 
-Options that only steer sampling are passed over. One that changes what the model sees, and that
-no chat template is given here, is refused: without the ids of its prompt such a call cannot be
-written as the model saw it.
+Options that only steer sampling are ignored. Options that change what the model sees, and that
+chat templates are not given here, are refused in calls without ids: their prompts cannot be
+rendered as the model saw them.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from reasonpack.records.tools import TOOL_FIELDS
 from reasonpack.records.unknown import strings
 
 PROMPTS = ("messages", "prompt", "input")
-"""Names of the fields that hold what the model was asked."""
+"""Names of the field that holds the prompt."""
 _IDS = ("prompt_token_ids", "token_ids", "input_ids")
-"""Names of those of a request that hold it in token ids."""
+"""Names of the field of a request that holds the token ids of the prompt."""
 _ONE = "expected one thing that the model was asked"
 _HISTORY = "the conversation that it names is not in the log, expected all that the model saw"
 _HISTORY_FIX = "Log the whole input of each request, or the ids of prompt and completion."
@@ -55,9 +55,9 @@ _CHANGES: Mapping[str, tuple[tuple[object, ...], str, str]] = {
         "Log the ids of prompt and completion, or leave the call out.",
     ),
 }
-"""Options that change what the model sees: values that do not, what is wrong, and the fix."""
+"""Options that change what the model sees: the values that do not, the fault, and the fix."""
 STOPS = ("stop", "stop_token_ids")
-"""Options that say where a service is to stop, and not the model."""
+"""Options that make the service stop where the model wrote no stop token."""
 EFFORT = ("reasoning_effort", "reasoning")
 OF_A_REQUEST = frozenset(
     (
@@ -65,14 +65,14 @@ OF_A_REQUEST = frozenset(
         *("thinking", "include_reasoning", "text", "functions", "function_call", *STOPS, *_IDS),
     )
 )
-"""Names of the fields that are read of a request, or that only steer sampling."""
+"""Names of the fields of a request that are read, or that only steer sampling."""
 
 
 def add_prompt(draft: CallDraft, levels: Sequence[Level]) -> None:
-    """Find what the model was asked in the record, or its request.
+    """Add to a draft the prompt, which may be in the record or in its request.
 
     Raises:
-        RecordError: reason `conflict`, where there is more than one thing that it was asked.
+        RecordError: two prompts differ, or one is only named by its id.
     """
     for each in levels:
         for name in (*PROMPTS, *(_IDS if "input_ids" in each.read else ())):
@@ -96,7 +96,7 @@ def add_prompt(draft: CallDraft, levels: Sequence[Level]) -> None:
 
 
 def _messages_in(value: Any) -> Any:
-    """Return the messages that a text holds as JSON; else the value."""
+    """Decode a text that is a JSON list of messages; return other values unchanged."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         with suppress(RecordError):
             held = strict_json.decode(value.encode())
@@ -106,10 +106,10 @@ def _messages_in(value: Any) -> Any:
 
 
 def add_context(draft: CallDraft, levels: Sequence[Level]) -> None:
-    """Find the tools, the system text and the template's variables.
+    """Add to a draft the tools, the system text and the template's variables.
 
     Raises:
-        RecordError: two that differ.
+        RecordError: two values of one of these differ.
     """
     add_found(draft, draft.context, {name: (name,) for name in CONTEXT_FIELDS}, levels)
     if instructions := found_in(levels, ("instructions",)):
@@ -122,7 +122,7 @@ def add_context(draft: CallDraft, levels: Sequence[Level]) -> None:
 
 
 def add_echoes(draft: CallDraft, response: Level) -> None:
-    """Take the tools and the system text that only the response says the service was sent."""
+    """Add the tools and the system text that a response repeats, if the request has none."""
     for name, kind in (("tools", "tools"), ("instructions", "system")):
         has = set(draft.context) & ({*TOOL_FIELDS} if kind == "tools" else {kind})
         value = response.get(name)
@@ -131,7 +131,7 @@ def add_echoes(draft: CallDraft, response: Level) -> None:
 
 
 def lead(draft: CallDraft) -> None:
-    """Put a system text before messages that begin with another one: the model saw both."""
+    """Put the system text before messages that begin with another one: the model saw both."""
     prompt, system = draft.prompt, draft.context.get("system")
     first = prompt[0] if isinstance(prompt, list) and prompt else None
     if is_absent(system) or not isinstance(first, dict):
@@ -151,7 +151,7 @@ def _text(content: Any) -> Any:
 
 
 def _add_extra(draft: CallDraft, level: Level) -> None:
-    """Take the template's variables that a request has elsewhere."""
+    """Add template variables in `extra_body`, and the reasoning effort as such a variable."""
     extra = level.get("extra_body")
     if isinstance(extra, dict) and not is_absent(extra.get("chat_template_kwargs")):
         _add_variables(
@@ -183,10 +183,10 @@ def _add_variables(draft: CallDraft, variables: object, path: str) -> None:
 
 
 def refuse_changes(levels: Sequence[Level]) -> None:
-    """Refuse options of a request that change what the model sees.
+    """Refuse the options in `_CHANGES`, which change what the model sees.
 
     Raises:
-        RecordError: there is one.
+        RecordError: one of them has a value that does.
     """
     for each in levels:
         for name, (harmless, what, fix) in _CHANGES.items():

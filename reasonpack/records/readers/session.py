@@ -1,7 +1,7 @@
-"""What the readers of session files share: a line, and the way to it.
+"""What the readers of session files share: a line, and the path of lines that leads to it.
 
-A session file is one group. Its lines are no calls by themselves: a call is an answer, with what
-the session held before it.
+A session file is one group. A line by itself is no call: a call is an answer, and the messages
+before it in the session.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ def way_to(
     parent: str,
     moved: Mapping[str, str | None] = MappingProxyType({}),
 ) -> list[int]:
-    """Return the lines from the root to one, which is the last of them.
+    """Return the indices of the lines on the path from the root to the line `last`.
 
-    `at` has the index of a line by its id, which others have in the field `parent`; lines that
-    were `moved` have another parent, wherever that stands.
+    `at` has the index of a line by its id. A line has the id of its parent in the field `parent`;
+    for the ids in `moved` it is the one given there, which may come later in the file.
 
     Raises:
-        RecordError: a parent that does not stand before its child.
+        RecordError: a parent is missing, or does not come before its child.
     """
     way, to = [last], {at[own]: above for own, above in moved.items() if own in at}
     while (above := to.get(way[-1], lines[way[-1]].fields.get(parent))) is not None:

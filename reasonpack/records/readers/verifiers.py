@@ -7,8 +7,8 @@
                                     ↓
     call t:1    prompt [ask], ids [5, 6, 9]    answer, ids [7, 2]
 
-A node has the tokens that it adds: those before it, up to the root, and its own ones before the
-first that was sampled are the prompt. A trace may stand in an episode or by itself.
+A node has only the tokens that it adds. The prompt is the tokens of all nodes above it, then its
+own tokens before the first sampled one. A trace may be in an episode, or a record by itself.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _EPISODE, _TRACE, _NODE = (
 
 
 def is_mine(record: Mapping[str, Any]) -> bool:
-    """Tell whether a record is an episode or a trace."""
+    """Return whether a record is an episode or a trace."""
     traces = record.get("traces")
     found = traces if isinstance(traces, list) and traces else [record]
     return all(isinstance(each, dict) and _has_nodes(each.get("nodes")) for each in found)
@@ -58,7 +58,7 @@ def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
     """Return the calls of an episode, or of a trace.
 
     Raises:
-        RecordError: a node without its parent, or whose lists have not one length.
+        RecordError: a node has no parent that it names, or lists of different lengths.
     """
     if not isinstance(record.get("traces"), list):
         return [*_trace(record, Place(reading))]
@@ -105,10 +105,10 @@ def _calls(trace: Mapping[str, Any], own: Level, nodes: list[Level]) -> Iterator
 
 
 def _way(nodes: list[Level], last: int) -> list[int]:
-    """Return the nodes from the root to one.
+    """Return the indices of the nodes on the path from the root to the node `last`.
 
     Raises:
-        RecordError: a parent that does not stand before its child.
+        RecordError: a parent does not come before its child.
     """
     way = [last]
     while (parent := nodes[way[-1]].fields.get("parent")) is not None:
@@ -121,7 +121,7 @@ def _way(nodes: list[Level], last: int) -> list[int]:
 
 
 def _add_tokens(draft: CallDraft, node: Level, ids: list[NDArray[np.int32]]) -> None:
-    """Part the tokens of a path into prompt and completion, by the mask of its last node."""
+    """Add the tokens of a path to a draft, split into prompt and completion by the last mask."""
     own, fields, path = ids[-1], node.fields, node.path
     mask = typed(fields.get("mask") or [], list[bool], f"{path}.mask")
     if len(mask) != own.size:
@@ -165,7 +165,7 @@ def _refuse_weights(node: Level, sampled: NDArray[np.intp]) -> None:
 
 
 def _finished(message: dict[str, Any], trace: Mapping[str, Any], node: int) -> dict[str, Any]:
-    """Say in a message how it ended, which the list of calls knows."""
+    """Add to a node's message the finish_reason that the trace's list of calls has for it."""
     calls = trace.get("calls")
     for call in calls if isinstance(calls, list) else ():
         if isinstance(call, dict) and call.get("node") == node and call.get("finish_reason"):
@@ -174,7 +174,7 @@ def _finished(message: dict[str, Any], trace: Mapping[str, Any], node: int) -> d
 
 
 def _reward(trace: Mapping[str, Any]) -> float | None:
-    """Return the sum of a trace's rewards; None where one was not given."""
+    """Return the weighted sum of a trace's rewards; None if there are none, or one is null."""
     rewards = trace.get("rewards")
     if not isinstance(rewards, dict) or not rewards:
         return None
