@@ -37,14 +37,14 @@ from reasonpack.verify.findings import Findings
 from reasonpack.verify.groups import find_groups, grouped_by
 from reasonpack.verify.history import Contexts
 from reasonpack.verify.manifest import Dataset
-from reasonpack.verify.match import NO_VIEWS, Join, Packed, Read, TrainedCounts, match
+from reasonpack.verify.match import NO_VIEWS, Expected, Join, Packed, TrainedCounts, match
 from reasonpack.verify.order import Order
 from reasonpack.verify.parts import PARTS, parts_of
 from reasonpack.verify.paths import fingerprint
 from reasonpack.verify.rebuilt import (
     Rebuilt,
+    expected_of,
     not_rebuilt,
-    read_views,
     weighed,
     whole_size,
     why_rejected,
@@ -249,12 +249,12 @@ def _add_record(join: Join, record: Record, source: Source, copies: Copies) -> N
         findings.count("copies", times - 1)
         if rebuilt is not None and rebuilt.unknown:
             findings.leave_unchecked(rebuilt.unknown, record.where)
-        join.add_read(id_, _read(join, record, rebuilt, times), times)
+        join.add_expected(id_, _expected(join, record, rebuilt, times), times)
         check_left_out(join, record, id_, rebuilt)
         join.contradict(rebuilt.built.contradictions if rebuilt else (), record.where)
 
 
-def _read(join: Join, record: Record, rebuilt: Rebuilt | None, times: int) -> Read:
+def _expected(join: Join, record: Record, rebuilt: Rebuilt | None, times: int) -> Expected:
     """Return what each of the `times` copies of a record is compared with, and count them all."""
     manifest = join.manifest
 
@@ -263,9 +263,9 @@ def _read(join: Join, record: Record, rebuilt: Rebuilt | None, times: int) -> Re
 
     count("packed")
     if rebuilt is None or rebuilt.unknown:
-        return Read(record.where, None)
+        return Expected(record.where, None)
     if rebuilt.reason:
-        return Read(record.where, NO_VIEWS, rebuilt.error)
+        return Expected(record.where, NO_VIEWS, rebuilt.error)
     count("conversations")
     count("views", len(rebuilt.views))
     count("naive_tokens", sum(len(view.ids) for view in rebuilt.views))
@@ -276,10 +276,12 @@ def _read(join: Join, record: Record, rebuilt: Rebuilt | None, times: int) -> Re
         count("divided", whole > most)
         count("whole tokens", whole)
     views = weighed(rebuilt.views, rebuilt.shared)
-    read = read_views(views, record.where, rebuilt.split, weighs=join.weighs, divided=join.divided)
+    expected = expected_of(
+        views, record.where, rebuilt.split, weighs=join.weighs, divided=join.divided
+    )
     if manifest.options.shuffle or manifest.counts.extra_samples:
-        count("npass_tokens", read.npass_tokens)
+        count("npass_tokens", expected.npass_tokens)
     for where, number in rebuilt.built.stops.items():
         count(f"stops: {where}", number)
-    count("context tokens", sum(read.contexts.values()))
-    return read
+    count("context tokens", sum(expected.contexts.values()))
+    return expected

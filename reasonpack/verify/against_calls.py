@@ -1,6 +1,6 @@
 """Groups of calls in the source → what their samples are compared with, by the group's id.
 
-records of a group ─→ rejected, or their calls ─→ Kept ─→ Read
+records of a group ─→ rejected, or their calls ─→ Kept ─→ Expected
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from reasonpack.verify.calls import NAMES
 from reasonpack.verify.copies import Copies, count_not_packed
 from reasonpack.verify.group_views import Kept, rebuild_calls
 from reasonpack.verify.groups import Group, Groups, fields_of
-from reasonpack.verify.match import NO_VIEWS, Join, Read, Reject
+from reasonpack.verify.match import NO_VIEWS, Expected, Join, Reject
 from reasonpack.verify.rebuilt import (
     Rebuilt,
     TokenView,
+    expected_of,
     kept_apart,
     not_rebuilt,
-    read_views,
     weighed,
     whole_size,
 )
@@ -71,7 +71,7 @@ class _Adding(Struct):
     where: str = ""
     kept: Kept = field(default_factory=Kept)
     unknown: bool = False
-    failed: Read | None = None
+    failed: Expected | None = None
     left_out: set[str] = field(default_factory=set)
     long: list[tuple[Reject, Record, Rebuilt]] = field(default_factory=list)
 
@@ -86,30 +86,30 @@ class _Adding(Struct):
         if self.unknown or not self.join.compares(self.id, self.times):
             # Its samples may be in a later shard, or it has none because nothing is trained.
             packed = self.id in self.join.packed
-            self._add_read(Read(self.where, None, is_optional=True), packed=packed)
+            self._add_expected(Expected(self.where, None, is_optional=True), packed=packed)
         elif self.failed is not None:
-            self._add_read(self.failed)
+            self._add_expected(self.failed)
         elif self.kept.views:
             views = weighed(self.kept.views)
-            read = self._read(views)
-            self._add_read(read)
-            self._size(views, read)
+            expected = self._expected(views)
+            self._add_expected(expected)
+            self._size(views, expected)
 
-    def _read(self, views: Sequence[TokenView]) -> Read:
+    def _expected(self, views: Sequence[TokenView]) -> Expected:
         """Return what the samples of the group are compared with, and count its views."""
         self._count("groups")
         self._count("views", len(views))
         self._count("naive_tokens", self.kept.tokens)
         split = split_of(self.id.encode(), self.join.manifest.options.split)
         divided = self.join.manifest.counts.extra_samples > 0
-        read = read_views(views, self.where, split, weighs=self.join.weighs, divided=divided)
-        self.join.findings.count("context tokens", sum(read.contexts.values()))
+        expected = expected_of(views, self.where, split, weighs=self.join.weighs, divided=divided)
+        self.join.findings.count("context tokens", sum(expected.contexts.values()))
         again: Callable[[], Sequence[TokenView]] = tuple
         if self.kept.tokens <= EXPLAINED:
             again = partial(_again, self.source, self.groups, self.group, self.left_out)
-        return replace(read, again=again)
+        return replace(expected, again=again)
 
-    def _size(self, views: Sequence[TokenView], read: Read) -> None:
+    def _size(self, views: Sequence[TokenView], expected: Expected) -> None:
         """Count tokens for npass and for division, or count the group as unsized.
 
         They are unknown if its calls are kept apart, or if it may be divided and is too large.
@@ -119,7 +119,7 @@ class _Adding(Struct):
         if kept_apart(views) or (divided and self.kept.tokens > EXPLAINED):
             self.join.findings.count("unsized")
             return
-        self._count("npass_tokens", read.npass_tokens)
+        self._count("npass_tokens", expected.npass_tokens)
         if divided:
             whole, most = whole_size(views), manifest.options.max_length
             self._count("divided", whole > (most or whole))
@@ -129,10 +129,10 @@ class _Adding(Struct):
         """Add `number` for each copy of the group."""
         self.join.findings.count(name, number * self.times)
 
-    def _add_read(self, read: Read, *, packed: bool = True) -> None:
+    def _add_expected(self, expected: Expected, *, packed: bool = True) -> None:
         self._count("packed", packed)
         self.join.findings.count("copies", (self.times - 1) * packed)
-        self.join.add_read(self.id, read, self.times)
+        self.join.add_expected(self.id, expected, self.times)
 
     def _add(self, record: Record, value: Value, *, compares: bool) -> None:
         join, findings = self.join, self.join.findings
@@ -157,7 +157,7 @@ class _Adding(Struct):
             self.unknown = True
             findings.leave_unchecked(found.unknown, record.where)
         elif error := found.error or self.kept.add(found.views, record.where):
-            self.failed = Read(record.where, NO_VIEWS, error)
+            self.failed = Expected(record.where, NO_VIEWS, error)
         else:
             self._count("missing_reasoning", found.built.untrained)
             findings.count("context", found.built.context)

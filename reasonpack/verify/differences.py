@@ -15,7 +15,7 @@ from reasonpack.verify.findings import KEPT, Finding, Findings
 from reasonpack.verify.manifest import Dataset
 from reasonpack.verify.match import NO_VIEWS, Different, Join, calls_of, equal_together
 from reasonpack.verify.paths import together
-from reasonpack.verify.rebuilt import Rebuilt, TokenView, read_views, weighed
+from reasonpack.verify.rebuilt import Rebuilt, TokenView, expected_of, weighed
 from reasonpack.verify.rows import check_row
 from reasonpack.verify.shards import CheckedRow, read_rows
 from reasonpack.verify.source import Source, decoded, rebuild, records
@@ -36,8 +36,8 @@ def report(join: Join, dataset: Dataset, source: Source) -> None:
         for sample in packed:
             what = "no record of this id in the input, expected one"
             findings.report("RP305", sample.shard, what, sample.row, id_)
-    for id_, read in join.read.items():
-        for record in (each for each in read if not each.is_optional):
+    for id_, expected in join.expected.items():
+        for record in (each for each in expected if not each.is_optional):
             if record.again and join.as_context:
                 _count_kept(record.again(), findings)
                 findings.count("packed", -1)
@@ -97,14 +97,14 @@ def _check_kept(join: Join) -> None:
 def _differing(join: Join) -> list[Different]:
     """Take from `join` samples and records with the same id: in pairs, or all of an id together."""
     differing: list[Different] = []
-    for id_ in [id_ for id_ in join.packed if id_ in join.read]:
-        packed, read = join.packed.pop(id_), join.read.pop(id_)
+    for id_ in [id_ for id_ in join.packed if id_ in join.expected]:
+        packed, expected = join.packed.pop(id_), join.expected.pop(id_)
         if join.divided or join.of_calls:
-            differing.append(Different(id_, packed, read))
+            differing.append(Different(id_, packed, expected))
             continue
-        pairs = min(len(packed), len(read))
-        differing += [Different(id_, [packed[at]], [read[at]]) for at in range(pairs)]
-        join.packed[id_], join.read[id_] = packed[pairs:], read[pairs:]
+        pairs = min(len(packed), len(expected))
+        differing += [Different(id_, [packed[at]], [expected[at]]) for at in range(pairs)]
+        join.packed[id_], join.expected[id_] = packed[pairs:], expected[pairs:]
     return sorted(differing, key=lambda each: (each.packed[0].row, each.packed[0].number))
 
 
@@ -112,20 +112,20 @@ def _report_differences(join: Join, dataset: Dataset, source: Source) -> None:
     """Report samples that differ from their records; read the first ones again to explain them."""
     differing, findings = _differing(join), join.findings
     shown = differing if join.as_context else differing[: max(0, KEPT - len(findings.listed))]
-    wanted = {record.where for each in shown for record in each.read if not record.again}
+    wanted = {record.where for each in shown for record in each.expected if not record.again}
     lines = records(source) if wanted else ()
     again = {record.where: record for record in lines if record.where in wanted}
     rows = _read_again(dataset, {(one.shard, one.row) for each in shown for one in each.packed})
     for number, each in enumerate(differing):
         finding = _bare_difference(each)
         if finding.code != "RP308" and number < len(shown):
-            rebuilt = [_rebuilt(source, again[one.where]) for one in each.read if not one.again]
-            again_ = [view for one in each.read if one.again for view in one.again()]
+            rebuilt = [_rebuilt(source, again[one.where]) for one in each.expected if not one.again]
+            again_ = [view for one in each.expected if one.again for view in one.again()]
             if join.as_context and (left := _kept_as_context(rebuilt, again_, each, join)):
                 _count_kept(left, findings)
                 continue
             if doubt := next((one.built.doubt for one in rebuilt if one.built.doubt), ""):
-                findings.leave_unchecked(doubt, each.read[0].where)
+                findings.leave_unchecked(doubt, each.expected[0].where)
                 continue
             views = weighed(again_)
             views += [view for one in rebuilt for view in weighed(one.views, one.shared)]
@@ -151,8 +151,8 @@ def _kept_as_context(
     if not parted[True]:
         return []
     weighed_ = weighed(parted[True], rebuilt[0].shared if rebuilt else {})
-    read = read_views(weighed_, "", "", weighs=join.weighs, divided=join.divided)
-    return parted[False] if equal_together(each.packed, [read]) else []
+    expected = expected_of(weighed_, "", "", weighs=join.weighs, divided=join.divided)
+    return parted[False] if equal_together(each.packed, [expected]) else []
 
 
 def _count_kept(views: Sequence[TokenView], findings: Findings) -> None:
@@ -169,17 +169,17 @@ def _rebuilt(source: Source, record: Record) -> Rebuilt:
 def _bare_difference(each: Different) -> Finding:
     """Report that samples and records differ, by their fingerprints alone."""
     shard, row = each.packed[0].shard, each.packed[0].row
-    for record in each.read:
+    for record in each.expected:
         if record.fingerprint == NO_VIEWS:
             what = f"packed, but the views of {record.where} cannot be built: {record.error}"
             return Finding("RP308", shard, what, row, each.id)
     have = together(*(one.fingerprint for one in each.packed if one.fingerprint is not None))
-    want = together(*(one.fingerprint for one in each.read if one.fingerprint is not None))
+    want = together(*(one.fingerprint for one in each.expected if one.fingerprint is not None))
     code = "RP310" if have[:2] == want[:2] else "RP309"
-    beside = have[4:] != want[4:] or calls_of(each.packed) != calls_of(each.read)
+    beside = have[4:] != want[4:] or calls_of(each.packed) != calls_of(each.expected)
     if have[2:4] == want[2:4] and beside:
-        code = "RP317" if any(record.again for record in each.read) else "RP316"
-    what = f"differs from {', '.join(record.where for record in each.read)}"
+        code = "RP317" if any(record.again for record in each.expected) else "RP316"
+    what = f"differs from {', '.join(record.where for record in each.expected)}"
     return Finding(code, shard, what, row, each.id)
 
 

@@ -60,11 +60,11 @@ class Packed(Struct, frozen=True):
     contexts: Contexts = field(default_factory=Counter)
 
 
-class Read(Struct, frozen=True):
-    """A record of the input, or a group of calls: what its samples must hold.
+class Expected(Struct, frozen=True):
+    """What the samples of a record, or of a group of calls, must hold.
 
     Attributes:
-        fingerprint: that of all its samples together; None if they are not compared.
+        fingerprint: that of all these samples together; None if they are not compared.
         error: why its views cannot be built.
         split: the split that it belongs in; empty if not known.
         calls: keys of its calls.
@@ -88,7 +88,7 @@ class Read(Struct, frozen=True):
     is_optional: bool = False
 
 
-_One = TypeVar("_One", Packed, Read)
+_One = TypeVar("_One", Packed, Expected)
 
 
 class Different(Struct, frozen=True):
@@ -96,7 +96,7 @@ class Different(Struct, frozen=True):
 
     id: str
     packed: list[Packed]
-    read: list[Read]
+    expected: list[Expected]
 
 
 class Reject(Struct, frozen=True):
@@ -130,7 +130,7 @@ class Join(Struct):
     rejects: dict[str, list[Reject]]
     left_out: dict[str, list[LeftOut]]
     packed: dict[str, list[Packed]] = field(default_factory=dict)
-    read: dict[str, list[Read]] = field(default_factory=dict)
+    expected: dict[str, list[Expected]] = field(default_factory=dict)
     touched: dict[str, None] = field(default_factory=dict)
     passed: set[str] = field(default_factory=set)
     contradictions: dict[str, tuple[int, str]] = field(default_factory=dict)
@@ -165,11 +165,11 @@ class Join(Struct):
         """Return whether the conversation with this id, or one of its copies, is compared."""
         return self.chosen is None or not self.chosen.isdisjoint(ids_of(id_, times))
 
-    def add_read(self, id_: str, read: Read, times: int) -> None:
+    def add_expected(self, id_: str, expected: Expected, times: int) -> None:
         """Add a record or group of the source, once for each of its `times` copies."""
         for each in ids_of(id_, times):
             self.touched[each] = None
-            self.read.setdefault(each, []).append(read)
+            self.expected.setdefault(each, []).append(expected)
             if self.order is not None:
                 self.order.add_conversation(each)
 
@@ -188,13 +188,13 @@ def match(join: Join) -> None:
     for id_ in join.touched:
         if id_ in join.passed:
             join.packed.pop(id_, None)
-            join.read.pop(id_, None)
-        if id_ in join.packed and id_ in join.read:
-            both = join.packed.pop(id_), join.read.pop(id_)
-            packed, read = _unequal(*both, join)
+            join.expected.pop(id_, None)
+        if id_ in join.packed and id_ in join.expected:
+            both = join.packed.pop(id_), join.expected.pop(id_)
+            packed, expected = _unequal(*both, join)
             if join.scattered and None in [each.fingerprint for each in both[1]]:
                 join.passed.add(id_)
-            if not packed and not read:
+            if not packed and not expected:
                 kinds = ""
                 if not _has_unknown(*both):
                     kinds = _kinds_fault(*both) or _contexts_fault(*both)
@@ -204,21 +204,21 @@ def match(join: Join) -> None:
                         join.findings.report(code, first.shard, what, first.row, id_)
             if packed:
                 join.packed[id_] = packed
-            if read:
-                join.read[id_] = read
+            if expected:
+                join.expected[id_] = expected
     join.touched.clear()
 
 
-def _has_unknown(packed: Sequence[Packed], read: Sequence[Read]) -> bool:
+def _has_unknown(packed: Sequence[Packed], expected: Sequence[Expected]) -> bool:
     """Return whether one of these has no fingerprint, so is not compared."""
-    return None in [*(one.fingerprint for one in packed), *(one.fingerprint for one in read)]
+    return None in [*(one.fingerprint for one in packed), *(one.fingerprint for one in expected)]
 
 
-def _kinds_fault(packed: Sequence[Packed], read: Sequence[Read]) -> str:
+def _kinds_fault(packed: Sequence[Packed], expected: Sequence[Expected]) -> str:
     """Describe the first message with the wrong kinds of trained tokens; empty without one."""
-    found, expected = (_sum([one.trained_counts for one in ones]) for ones in (packed, read))
-    for place in sorted({*found, *expected}):
-        have, want = found.get(place, (0, 0, 0)), expected.get(place, (0, 0, 0))
+    found, wanted = (_sum([one.trained_counts for one in ones]) for ones in (packed, expected))
+    for place in sorted({*found, *wanted}):
+        have, want = found.get(place, (0, 0, 0)), wanted.get(place, (0, 0, 0))
         if have[2] != want[2] or not want[0] <= have[0] <= want[1]:
             least = f"{want[0]:,}" if want[0] == want[1] else f"{want[0]:,} to {want[1]:,}"
             call = f"call {quoted(place[0])}, " * bool(place[0])
@@ -229,23 +229,23 @@ def _kinds_fault(packed: Sequence[Packed], read: Sequence[Read]) -> str:
     return ""
 
 
-def _contexts_fault(packed: Sequence[Packed], read: Sequence[Read]) -> str:
+def _contexts_fault(packed: Sequence[Packed], expected: Sequence[Expected]) -> str:
     """Describe the first message with too few context tokens; empty without one."""
-    found, expected = (sum((one.contexts for one in ones), Contexts()) for ones in (packed, read))
-    for (message, kind), want in sorted(expected.items()):
+    found, wanted = (sum((one.contexts for one in ones), Contexts()) for ones in (packed, expected))
+    for (message, kind), want in sorted(wanted.items()):
         if (have := found[message, kind]) < want:
             what = f"message {message} has {count(have, 'token')} of the kind {Kind(kind).label}"
             return f"{what}, expected at least {want:,} in what others see of it"
     return ""
 
 
-def _split_fault(packed: Sequence[Packed], read: Sequence[Read]) -> str:
+def _split_fault(packed: Sequence[Packed], expected: Sequence[Expected]) -> str:
     """Describe samples in the wrong split; empty without any, or if the right one is unknown."""
     found = {each.shard.removeprefix("data/").partition("-")[0] for each in packed}
-    expected = {each.split for each in read}
-    if found == expected or "" in expected:
+    wanted = {each.split for each in expected}
+    if found == wanted or "" in wanted:
         return ""
-    return f"in {', '.join(sorted(found))}, expected in {', '.join(sorted(expected))}"
+    return f"in {', '.join(sorted(found))}, expected in {', '.join(sorted(wanted))}"
 
 
 def _sum(each: Sequence[TrainedCounts]) -> TrainedCounts:
@@ -257,17 +257,20 @@ def _sum(each: Sequence[TrainedCounts]) -> TrainedCounts:
     return total
 
 
-def _unequal(packed: list[Packed], read: list[Read], join: Join) -> tuple[list[Packed], list[Read]]:
+def _unequal(
+    packed: list[Packed], expected: list[Expected], join: Join
+) -> tuple[list[Packed], list[Expected]]:
     """Return the samples and records of one id that have no equal on the other side.
 
     A sample without a fingerprint matches any record, and the other way round. A record that may
     have several samples is compared with all of them together.
     """
     if join.of_calls:
-        equal_ = _has_unknown(packed, read) or equal_together(packed, read)
-        return ([], []) if equal_ else (packed, read)
-    equal = Counter(one.fingerprint for one in packed) & Counter(one.fingerprint for one in read)
-    samples, left = _without(packed, equal), _without(read, equal)
+        equal_ = _has_unknown(packed, expected) or equal_together(packed, expected)
+        return ([], []) if equal_ else (packed, expected)
+    counts = [Counter(one.fingerprint for one in ones) for ones in (packed, expected)]
+    equal = counts[0] & counts[1]
+    samples, left = _without(packed, equal), _without(expected, equal)
     sound = [each for each in samples if each.fingerprint is not None]
     unsound = [each for each in samples if each.fingerprint is None]
     known = [each for each in left if each.fingerprint is not None]
@@ -280,28 +283,28 @@ def _unequal(packed: list[Packed], read: list[Read], join: Join) -> tuple[list[P
     return ([], []) if equal_together(sound, known) else (sound, left)
 
 
-def equal_together(packed: Sequence[Packed], read: Sequence[Read]) -> bool:
+def equal_together(packed: Sequence[Packed], expected: Sequence[Expected]) -> bool:
     """Return whether samples together train the same as records or groups, and hold nothing else.
 
     Each trained path occurs as often as expected, with the same weights and values. Each leaf of a
     sample is the end of a view and is trained, unless it need not be. The calls are the same.
     """
     prints = [each.fingerprint for each in packed if each.fingerprint is not None]
-    wanted = [each.fingerprint for each in read if each.fingerprint is not None]
+    wanted = [each.fingerprint for each in expected if each.fingerprint is not None]
     if not prints or not wanted or NO_VIEWS in wanted:
         return False
     if together(*prints)[2:] != together(*wanted)[2:]:
         return False
     found = Counter(path.tobytes() for each in packed for path in each.ends)
     least, most = Counter[bytes](), Counter[bytes]()
-    for path, times in (leaf for each in read for leaf in each.leaves.items()):
+    for path, times in (leaf for each in expected for leaf in each.leaves.items()):
         least[path] += times[0]
         most[path] += times[1]
-    alike = least <= found <= most and calls_of(packed) == calls_of(read)
+    alike = least <= found <= most and calls_of(packed) == calls_of(expected)
     return alike and all(each.trains_ends for each in packed)
 
 
-def calls_of(ones: Sequence[Packed | Read]) -> frozenset[int]:
+def calls_of(ones: Sequence[Packed | Expected]) -> frozenset[int]:
     """Return the keys of the calls of samples or of groups."""
     return frozenset(key for one in ones for key in one.calls)
 

@@ -1,6 +1,6 @@
 """Views in tokens, rebuilt from the source → what the samples of a dataset are compared with.
 
-    views ─→ paths of one after another ─→ leaves, trained paths, messages, history ─→ Read
+    views ─→ paths of one after another ─→ leaves, trained paths, messages, history ─→ Expected
     views ─→ length of a sample of them ─→ whether they must have been rejected
 
 The ids of all views are in memory at once, the paths of one view at a time.
@@ -25,7 +25,7 @@ from reasonpack.verify.calls import Call
 from reasonpack.verify.chat import NotChecked, Refused
 from reasonpack.verify.history import Contexts, Prefixes, Stretch
 from reasonpack.verify.length import LeftOut
-from reasonpack.verify.match import Read, TrainedCounts
+from reasonpack.verify.match import Expected, TrainedCounts
 from reasonpack.verify.paths import U64, distinct, each_once, fingerprint, view_paths
 from reasonpack.verify.views import TextViews
 
@@ -139,9 +139,9 @@ def kept_apart(views: Sequence[TokenView]) -> bool:
     return any(is_kept_apart(view.call) for view in views)
 
 
-def read_views(
+def expected_of(
     views: Sequence[TokenView], where: str, split: str, *, weighs: bool, divided: bool
-) -> Read:
+) -> Expected:
     """Return what the samples of a record or group are compared with.
 
     Args:
@@ -175,7 +175,7 @@ def read_views(
     outer = np.array([leaves[bytes(end)][0] > 0 for end in paths.ends])
     lengths = {bytes(end): len(view.ids) for end, view in zip(paths.ends, views, strict=True)}
     beside = (weights.astype(np.float32), words if views[0].call else None) if weighs else ()
-    return Read(
+    return Expected(
         where,
         fingerprint(distinct(paths.ends[outer]), trained, *beside),
         trained_counts=trained_counts,

@@ -10,7 +10,7 @@ from reasonpack.verify.against import _contexts
 from reasonpack.verify.chat import Message
 from reasonpack.verify.encoding import Encoder
 from reasonpack.verify.history import Contexts, find_messages, in_tokens
-from reasonpack.verify.rebuilt import TokenView, read_views
+from reasonpack.verify.rebuilt import TokenView, expected_of
 from reasonpack.verify.row import Row
 
 ASK, ANSWER = "What are two and two together?", "They are four, however they are counted."
@@ -66,4 +66,4 @@ def test_numbers_of_messages_that_cannot_be_take_no_memory() -> None:
 
 
 def contexts(*views: TokenView) -> Contexts:
-    return read_views(views, "", "", weighs=False, divided=False).contexts
+    return expected_of(views, "", "", weighs=False, divided=False).contexts

@@ -23,7 +23,7 @@ from reasonpack.run.pack import pack_files
 from reasonpack.verify.findings import Findings
 from reasonpack.verify.manifest import read_dataset
 from reasonpack.verify.paths import fingerprint, row_paths, together, view_paths
-from reasonpack.verify.rebuilt import Rebuilt, TokenView, read_views, why_rejected
+from reasonpack.verify.rebuilt import Rebuilt, TokenView, expected_of, why_rejected
 from reasonpack.verify.row import Row
 from reasonpack.verify.rows import check_row
 from reasonpack.verify.shards import COLUMNS, read_rows
@@ -192,7 +192,7 @@ def manifest_with(good: Packed, *, layout: Any, max_length: int, max_position: i
 
 def print_of(views: list[tuple[list[int], list[int]]]) -> Any:
     made = [token_view(*view) for view in views]
-    return read_views(made, "", "", weighs=False, divided=False).fingerprint
+    return expected_of(made, "", "", weighs=False, divided=False).fingerprint
 
 
 def token_view(prompt: list[int], completion: list[int]) -> TokenView:
