@@ -73,7 +73,7 @@ def _sums(one: Any, other: Any) -> list[Any]:
 
 
 class Segments:
-    """The S segments of a batch of R rows; its columns may have no nulls.
+    """The S segments of a batch of R rows; a null in its columns is a ValueError.
 
     Attributes:
         length: i64[R], tokens of each row.

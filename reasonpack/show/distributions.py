@@ -1,8 +1,8 @@
 """Numbers → their distribution: bins, a summary, bars.
 
-tokens in a sample     n 2,000, from 120 to 4,961, mean 509, median 430
-64 – 127         31  █▌
-128 – 255        412  ████████████████████
+tokens in a sample  2,000: from 120 to 4,961, mean 509, median 430, spread 88%
+   64 – 127            31  █▌
+  128 – 255           412  ████████████████████
 """
 
 from __future__ import annotations

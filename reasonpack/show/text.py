@@ -6,7 +6,7 @@
     | «Yes.<end>»
 
     token   id  label  position  kind   message  text
-        0  266   -100         0  h            –  <u>
+        0  266      –         0  h            –  <u>
 
 With colour the text is not cut into blocks: kinds have colours, and trained text is bold and
 underlined. Control characters in text from data are escaped.

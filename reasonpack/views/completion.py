@@ -108,7 +108,7 @@ def _as_written(
     _, closed, behind = body.partition(_CLOSING_TAG)
     if not closed:  # the message was cut off within its reasoning
         return Completion(body, body.rfind(behaviour.stop(message).token), block=True)
-    own = written.partition(_CLOSING_TAG)[2]  # a line break more is of what follows
+    own = written.partition(_CLOSING_TAG)[2]  # further line breaks belong to the response
     breaks = common_length(behind, 0, own[: len(own) - len(own.lstrip("\n"))])
     return Completion(body, len(body) - len(behind) + breaks, block=True)
 

@@ -141,7 +141,7 @@ def _find_beginning(reasoned: Probe, plain: Probe, stated: Mapping[str, Any]) ->
 def _find_calls(probe: Probe, begin: _Beginning, stop: Stop) -> dict[str, Any]:
     """Find the fields of `Behaviour` for tool calls: call, text_call and call_stop.
 
-    They are empty if a stop token precedes the call, which is then another message.
+    If a stop token precedes the call, which is then another message, the fields affected are empty.
     """
     lead = Lead(begin.header, begin.prompt_opener, begin.closer.strip())
     call = around_calls(probe, lead)

@@ -178,7 +178,7 @@ def common_start(texts: Sequence[str], added_tokens: Sequence[str]) -> str:
 
 
 def find_forms(probe: Probe) -> Forms:
-    """Find which fields and forms a template reads: those that its output then shows."""
+    """Return the forms in which the template's output shows reasoning and tool calls."""
     reads = _find_reasoning(probe)
     for in_ids, as_text in product((False, True), (False, True)):
         shown: list[tuple[int, Forms]] = []
