@@ -161,6 +161,7 @@ NOTES: Mapping[str, str] = {
     "several-calls": "steps that stand for several calls, and are not trained",
     "no-model-call": "steps that no model wrote, and are not trained",
     "rewritten-context": "steps after a rewritten context, which are not trained",
+    "parsed-answer": "steps whose answer the agent took apart (not raw_content), not trained",
     "missing": "parts of prompts that the log does not hold",
     "untrained-call": "calls that are not trained",
     "repeated-call": "calls that are logged twice, and count once",
@@ -177,7 +178,7 @@ NOTES: Mapping[str, str] = {
 """Kind of a note → what it counts. A note is a kind, or a kind, a space and a name."""
 _WHY_UNTRAINED = (
     *("copied-context", "empty-generation", "failed-call", "no-call", "nothing-written"),
-    *("several-calls", "no-model-call", "rewritten-context"),
+    *("several-calls", "no-model-call", "rewritten-context", "parsed-answer"),
 )
 """Kinds that give the reason why a call is also counted as `untrained-call`."""
 MOST_NAMES = 12

@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import groupby, pairwise
 from typing import Any
@@ -62,11 +63,14 @@ def _of_trace(trace: Json) -> Iterator[Json]:
             at, below = nodes[at].get("parent"), at
         way.reverse()
         end = {"finish_reason": ended[number]} if ended.get(number) else {}
+        tools = trace.get("tools")
+        if any("tools" in each for each in nodes):  # by the prompts that they were shown in
+            tools = (way or [node])[0].get("tools")
         yield {
             "id": f"{own}:{number}" if isinstance(own, str) else "",
             "messages": [each["message"] for each in way],
             "response": {"role": "assistant", **end, **node["message"]},
-            "tool_defs": trace.get("tools"),
+            "tool_defs": tools,
             "reward": _reward(trace.get("rewards")),
             "train": not (isinstance(agent, dict) and agent.get("trainable") is False),
             **_tokens(node, [one for each in way for one in each.get("token_ids") or ()]),
@@ -119,11 +123,14 @@ def _reward(rewards: Any) -> float | None:
 
 def _of_rollout(record: Json) -> Iterator[Json]:
     asked, response = record["responses_create_params"], record.get("response")
+    if response in EMPTY:
+        return
     if not isinstance(response, dict) or not isinstance(response.get("output"), list):
         raise Refused("a rollout without a list of items")
     own, before = record.get("id") or response.get("id") or "", asked.get("input")
     before = [{"role": "user", "content": before}] if isinstance(before, str) else before or []
-    items = response["output"]
+    items = [*map(_told, response["output"])]
+    before = [*map(_told, before)]
     said = [all_but(item, _IDS) for item in items]
     for number, (start, stop) in enumerate(_answers(items)):
         logged: Json = next(filter(_has_ids, items[start:stop]), {})
@@ -136,6 +143,17 @@ def _of_rollout(record: Json) -> Iterator[Json]:
             "completion_token_ids": logged.get("generation_token_ids"),
             "logprobs": logged.get("generation_log_probs"),
         }
+
+
+def _told(item: Any) -> Any:
+    """Give a reasoning item its text, which the Gym puts into a summary of one part."""
+    summary = item.get("summary") if isinstance(item, dict) else None
+    if not summary or item.get("content") or item.get("encrypted_content") or len(summary) > 1:
+        return item
+    if not re.fullmatch("rs_[0-9a-f]{32}", str(item.get("id"))):
+        return item  # of another service: it is a summary
+    text = {"type": "reasoning_text", "text": summary[0]["text"]}
+    return {**item, "summary": [], "content": [text]}
 
 
 def _beside(response: Json, is_last: bool) -> Json:
@@ -171,6 +189,9 @@ def _of_trajectory(record: Json) -> Iterator[Json]:
         raise Refused("a version of ATIF that is not known")
     agent, own = record.get("agent") or {}, record.get("trajectory_id") or record.get("session_id")
     before, rewritten = list[Json](), False
+    parsed = str(agent.get("name")).startswith("terminus") and any(
+        step.get("tool_calls") for step in record["steps"]
+    )
     for step in record["steps"]:
         message = _in_step(step)
         if step["source"] == "system" and step.get("observation") not in EMPTY:
@@ -189,7 +210,7 @@ def _of_trajectory(record: Json) -> Iterator[Json]:
                 "tools": agent.get("tool_definitions"),
                 "chat_template_kwargs": {"reasoning_effort": effort} if effort else None,
                 "is_copied_context": step.get("is_copied_context"),
-                "train": is_one and (bool(ids) or not rewritten),
+                "train": is_one and (bool(ids) or not (rewritten or parsed)),
                 **ids,
             }
         rewritten |= (step.get("extra") or {}).get("context_management") not in EMPTY

@@ -184,6 +184,18 @@ READ: dict[str, Any] = {
         "messages": [{"role": "system", "content": "Hi."}, ASK], "response": "4"},
     "an embedding": {"call_type": "aembedding", "model_parameters": {}, "messages": "a",
         "response": {"data": []}},
+    "reasoning that Gym puts into a summary": {"responses_create_params": {"input": [ASK]}, "id": 7,
+        "response": {"output": [{"type": "reasoning", "id": "rs_" + "0" * 32, "summary": [
+            {"type": "summary_text", "text": "Easy."}]}, ITEM]}},
+    "a rollout without a response": {"responses_create_params": {"input": [ASK]}, "response": None},
+    "tools of a root": {"tools": [{"name": "f"}], "nodes": [
+        {"parent": None, "message": ASK, "tools": [{"type": "function", "name": "g"}]},
+        {"parent": 0, "message": ANSWER, "sampled": True}]},
+    "answers that an agent took apart": {"schema_version": "ATIF-v1.8", "session_id": "s",
+        "agent": {"name": "terminus-2"}, "steps": [
+            {"step_id": 1, "source": "user", "message": "2+2?"},
+            {"step_id": 2, "source": "agent", "message": "a", "tool_calls": [
+                {"tool_call_id": "c", "function_name": "f", "arguments": {}}]}]},
     "ids in a request": {"request": {"token_ids": [5], "messages": [ASK]}, "response": {
         "choices": [{"token_ids": [7, 2], "message": ANSWER}]}},
     "an answer of Ollama's": {"request": {"messages": [ASK]}, "response": {

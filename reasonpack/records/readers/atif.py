@@ -72,8 +72,11 @@ def _trajectory(record: Mapping[str, Any], place: Place) -> Iterator[CallDraft]:
 
 
 def _steps(record: Mapping[str, Any], steps: list[Level], own: Level) -> Iterator[CallDraft]:
-    agent = record.get("agent") if isinstance(record.get("agent"), dict) else {}
-    tools = (agent or {}).get("tool_definitions")
+    agent = record["agent"] if isinstance(record.get("agent"), dict) else {}
+    tools = agent.get("tool_definitions")
+    # Terminus has no tools: where it logs calls, it logs what it took its answers apart to.
+    parses = str(agent.get("name")).startswith("terminus")
+    parses = parses and any(not is_absent(each.fields.get("tool_calls")) for each in steps)
     own_id = record.get("trajectory_id") or record.get("session_id") or ""
     before: list[Said] = []
     lacking = [] if is_absent(tools) is False else ["missing tools"]
@@ -98,7 +101,8 @@ def _steps(record: Mapping[str, Any], steps: list[Level], own: Level) -> Iterato
                 },
                 notes=[*lacking],
             )
-            _judge(draft, each, rewritten=rewritten)
+            unseen = ("rewritten-context",) if rewritten else ("parsed-answer",) * parses
+            _judge(draft, each, unseen)
             yield draft
         extra = each.fields.get("extra")
         rewritten |= isinstance(extra, dict) and not is_absent(extra.get("context_management"))
@@ -111,7 +115,7 @@ def _context(tools: object, effort: object) -> dict[str, Any]:
     return {name: value for name, value in found.items() if not is_absent(value)}
 
 
-def _judge(draft: CallDraft, step_: Level, *, rewritten: bool) -> None:
+def _judge(draft: CallDraft, step_: Level, unseen: tuple[str, ...]) -> None:
     """Add the ids of a step to its draft, and a flag if it is not one call that can be trained."""
     draft.copied = bool(found_in((step_,), ("is_copied_context",))) and bool(
         typed(step_.fields["is_copied_context"], bool, f"{step_.path}.is_copied_context")
@@ -131,9 +135,9 @@ def _judge(draft: CallDraft, step_: Level, *, rewritten: bool) -> None:
         draft.flags["train"] = False
         draft.notes.append("several-calls" if count else "no-model-call")
         draft.tokens.clear()
-    elif rewritten and not draft.tokens:
+    elif unseen and not draft.tokens:
         draft.flags["train"] = False
-        draft.notes.append("rewritten-context")
+        draft.notes += unseen
 
 
 _ROLES = {"system": "system", "user": "user", "agent": "assistant"}

@@ -13,21 +13,29 @@ such a run carry ids, a call ends after each of these.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
 from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import VALUE_NAMES, CallDraft, Said, draft_of
-from reasonpack.records.draft import is_answer, without
+from reasonpack.records.draft import is_absent, is_answer, without
 from reasonpack.records.readers.answers import ECHOES, with_status
 from reasonpack.records.readers.generic import calls_of
 from reasonpack.records.readers.levels import Place, add_found, noted
-from reasonpack.records.readers.request import OF_A_REQUEST, add_context, add_echoes, add_prompt
+from reasonpack.records.readers.request import (
+    OF_A_REQUEST,
+    add_context,
+    add_echoes,
+    add_prompt,
+    lead,
+)
 from reasonpack.records.reading import Reading
 from reasonpack.records.responses import BY_MODEL
 from reasonpack.records.value_types import typed, wrong_type
 
+_OWN = re.compile("rs_[0-9a-f]{32}")
 _VERSION = 1
 """The latest version of a captured call that is read."""
 _IDS = {
@@ -77,6 +85,8 @@ def _rollout(record: Mapping[str, Any], reading: Reading) -> Iterator[CallDraft]
     own = Place(reading).level(record, _ROLLOUT)
     asked = own.below(_ASKED).level(record[_ASKED], OF_A_REQUEST)
     response = record.get("response")
+    if is_absent(response):
+        return
     if not isinstance(response, dict) or not isinstance(response.get("output"), list):
         raise wrong_type("response", type(response).__name__, "an object with a list as output")
     said = own.below("response").level(response, ("id", "output", "status", *ECHOES))
@@ -84,11 +94,12 @@ def _rollout(record: Mapping[str, Any], reading: Reading) -> Iterator[CallDraft]
     add_prompt(begun, (asked,))
     add_context(begun, (asked,))
     add_echoes(begun, said)
+    lead(begun)
     add_found(begun, begun.values, VALUE_NAMES, (own,))
-    own_id = typed(next((i for i in (record.get("id"), said.fields.get("id")) if i), ""), str, "id")
+    own_id = next((i for i in (record.get("id"), said.fields.get("id")) if i), "")
     items = typed(response["output"], list[dict[str, Any]], "response.output")
     items = with_status(items, response.get("status"))
-    yield from noted(_calls(begun, items, own_id), [own, asked, said])
+    yield from noted(_calls(begun, items, str(typed(own_id, str | int, "id"))), [own, asked, said])
 
 
 def _calls(begun: CallDraft, items: list[dict[str, Any]], own_id: str) -> Iterator[CallDraft]:
@@ -97,9 +108,9 @@ def _calls(begun: CallDraft, items: list[dict[str, Any]], own_id: str) -> Iterat
     asked = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked or []
     if not isinstance(asked, list):
         raise wrong_type(begun.place("prompt"), type(asked).__name__, "a string or a list")
-    history = [Said(each, f"{begun.place('prompt')}[{i}]") for i, each in enumerate(asked)]
+    history = [Said(_shown(each), begun.place(f"prompt[{i}]")) for i, each in enumerate(asked)]
     said = [
-        Said(without(item, (*_IDS, _ROUTES)), f"response.output[{i}]")
+        Said(_shown(without(item, (*_IDS, _ROUTES))), f"response.output[{i}]")
         for i, item in enumerate(items)
     ]
     for k, (start, stop) in enumerate(_runs(items)):
@@ -117,6 +128,21 @@ def _calls(begun: CallDraft, items: list[dict[str, Any]], own_id: str) -> Iterat
                     draft.tokens[kind] = items[i][name]
                     draft.places[kind] = f"response.output[{i}].{name}"
         yield draft
+
+
+def _shown(item: Any) -> Any:
+    """Return an item of reasoning with its text, which Gym writes as a summary, by ids of its own.
+
+    Several parts are several blocks of reasoning, which no chat template can show.
+    """
+    summary = item.get("summary") if isinstance(item, dict) else None
+    if not isinstance(summary, list) or len(summary) != 1 or not isinstance(summary[0], dict):
+        return item
+    hides = not (is_absent(item.get("content")) and is_absent(item.get("encrypted_content")))
+    if hides or not _OWN.fullmatch(str(item.get("id"))):
+        return item
+    text = {"type": "reasoning_text", "text": summary[0].get("text")}
+    return {**item, "summary": [], "content": [text]}
 
 
 def _runs(items: list[dict[str, Any]]) -> Iterator[tuple[int, int]]:

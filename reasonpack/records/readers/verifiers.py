@@ -28,13 +28,15 @@ from reasonpack.records.readers.levels import Level, Place, noted
 from reasonpack.records.reading import Reading
 from reasonpack.records.value_types import typed, wrong_type
 
-_EPISODE_FIELDS = "env errors group id ok run task traces"
+_EPISODE_FIELDS = "env errors group id is_timeout ok run task traces"
 _TRACE_FIELDS = """
-    agent calls errors extra_usage id info is_completed metrics nodes ok request_rewrites
-    response_rewrites rewards state stop_condition task timing tools verifiers version
+    agent calls errors extra_usage id info is_completed is_timeout metrics mm_token_type_id_map
+    nodes ok request_rewrites response_rewrites rewards root_reply state stop_condition task timing
+    tools verifiers version
 """
 _NODE_FIELDS = """
-    advantages is_content logprobs loss_weights mask message parent sampled timestamp token_ids
+    advantages entropies is_content logprobs loss_weights mask message parent reference_logprobs
+    sampled semantic_parents timestamp token_ids tools trainer_logprobs
 """
 _EPISODE, _TRACE, _NODE = (
     frozenset(names.split()) for names in (_EPISODE_FIELDS, _TRACE_FIELDS, _NODE_FIELDS)
@@ -77,22 +79,25 @@ def _trace(trace: Mapping[str, Any], place: Place) -> Iterator[CallDraft]:
 def _calls(trace: Mapping[str, Any], own: Level, nodes: list[Level]) -> Iterator[CallDraft]:
     ids = [read_ids(node.fields.get("token_ids") or [], f"{node.path}.token_ids") for node in nodes]
     agent = trace.get("agent")
+    by_root = any("tools" in node.fields for node in nodes)
     trainable = not (isinstance(agent, dict) and agent.get("trainable") is False)
     for i, node in enumerate(nodes):
         if not node.fields.get("sampled"):
             continue
         way = _way(nodes, i)
         before = [nodes[n] for n in way[:-1]]
+        holder = nodes[way[0]] if by_root else own  # the prompt showed those of its root
+        tools = holder.fields.get("tools")
         draft = draft_of(
             [Said(each.fields["message"], f"{each.path}.message") for each in before],
             [Said(_finished(node.fields["message"], trace, i), f"{node.path}.message")],
             id=f"{trace['id']}:{i}" if isinstance(trace.get("id"), str) else "",
-            context={} if is_absent(trace.get("tools")) else {"tool_defs": trace["tools"]},
+            context={} if is_absent(tools) else {"tool_defs": tools},
             flags={} if trainable else {"train": False},
             places={
                 "prompt": own.below("nodes").path,
                 "completion": node.path,
-                "tool_defs": own.below("tools").path,
+                "tool_defs": holder.below("tools").path,
                 "reward": own.below("rewards").path,
             },
         )

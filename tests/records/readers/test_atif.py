@@ -57,3 +57,28 @@ def test_trajectories_of_other_versions_are_refused() -> None:
     record["steps"][1]["source"] = "critic"
     with pytest.raises(RecordError, match=r"steps\[1\]\.source: got 'critic', expected system"):
         read_calls(Record("x:1", json.dumps(record).encode()))
+
+
+@pytest.mark.parametrize(("name", "trained"), [("terminus-2", False), ("claude-code", True)])
+def test_what_an_agent_took_apart_is_not_trained(name: str, trained: bool) -> None:
+    """Terminus has no tools: what it logs as calls was part of a text, but for raw_content."""
+    called = {
+        "tool_call_id": "c",
+        "function_name": "bash_command",
+        "arguments": {"keystrokes": "ls"},
+    }
+    steps = [
+        {"step_id": 1, "source": "user", "message": "List it."},
+        {"step_id": 2, "source": "agent", "message": "Analysis: a", "tool_calls": [called]},
+        {"step_id": 3, "source": "agent", "message": "Analysis: b"},
+    ]
+    record = {"schema_version": "ATIF-v1.8", "agent": {"name": name}, "steps": steps}
+    calls = read_calls(Record("x:1", json.dumps(record).encode()))
+    assert [call.trained for call in calls] == [trained, trained]
+    assert [call.notes.get("parsed-answer", 0) for call in calls] == [int(not trained)] * 2
+    steps[1]["metrics"] = {"prompt_token_ids": [5], "completion_token_ids": [7]}
+    (first, _) = read_calls(Record("x:1", json.dumps(record).encode()))
+    assert first.trained
+    steps[1] = {"step_id": 2, "source": "agent", "message": "raw"}
+    calls = read_calls(Record("x:1", json.dumps(record).encode()))
+    assert all(call.trained for call in calls)

@@ -46,3 +46,30 @@ def test_items_of_one_answer_are_one_call_and_two_with_ids_are_two() -> None:
 def test_a_newer_version_of_a_captured_call_is_refused() -> None:
     with pytest.raises(RecordError, match="schema_version: got 2, expected a record of version 1"):
         read({**records("nemo_gym_entries")[0], "schema_version": 2})
+
+
+def test_reasoning_of_gym_stands_in_a_summary_under_an_id_of_its_own() -> None:
+    record = records("nemo_gym_rollouts")[0]
+    items = [
+        {k: v for k, v in item.items() if "token_ids" not in k and "log_probs" not in k}
+        for item in record["response"]["output"]
+    ]
+    for item in items:
+        if item["type"] == "reasoning":
+            (part,) = item["content"]
+            item |= {"id": f"rs_{'a' * 32}", "content": None}
+            item["summary"] = [{"type": "summary_text", "text": part["text"]}]
+    record["response"]["output"] = items
+    assert [shown(call)["messages"] for call in read(record)] == TURNS
+    told = next(item for item in items if item["type"] == "reasoning")
+    for change in ({"id": "rs_1"}, {"summary": told["summary"] * 2}, {"encrypted_content": "g"}):
+        items[items.index(told)] = told | change
+        with pytest.raises(RecordError, match="the text of the reasoning is not there"):
+            read(record)
+        items[items.index(told | change)] = told
+
+
+def test_a_rollout_has_any_id_and_may_have_no_response() -> None:
+    record = records("nemo_gym_rollouts")[0]
+    assert [call.id for call in read({**record, "id": 7})] == ["7#0", "7#1"]
+    assert [call.notes for call in read({**record, "response": None})] == [{"no-call": 1}]

@@ -82,8 +82,8 @@ PLANTED: dict[str, tuple[Callable[[Any], None], str]] = {
         r"nodes\[4\]\.loss_weights: weights 'echo' of single tokens, .* --ignore-fields nodes\.",
     ),
     "a list of numbers that nobody reads": (
-        change(4, reference_logprobs=[-1.0, -1.0]),
-        r"--ignore-fields nodes\.reference_logprobs",
+        change(4, step_logprobs=[-1.0, -1.0]),
+        r"--ignore-fields nodes\.step_logprobs",
     ),
 }
 
@@ -103,3 +103,18 @@ def test_weights_that_are_left_out() -> None:
     assert found[0].notes == {"left-out nodes.loss_weights": 1}
     trace["nodes"][4]["loss_weights"] = {"ce": [0.0, 1.0, 1.0]}
     assert not read(trace)[1].notes
+
+
+def test_each_prompt_showed_the_tools_of_its_root() -> None:
+    trace = records("verifiers")[0]["traces"][0]
+    tool = {"type": "function", "name": "look", "namespace": None, "description": "Look."}
+    trace["nodes"][0]["tools"] = [tool]
+    trace["nodes"][2] |= {"entropies": [0.5], "reference_logprobs": [-1.0], "semantic_parents": []}
+    calls = read(trace | {"root_reply": "Twelve.", "is_timeout": False})
+    names = [[each["function"]["name"] for each in c.conversation.tools or ()]
+             for c in calls if c.conversation]  # fmt: skip
+    assert names == [["look"]] * 3
+    assert not calls[0].notes
+    trace["nodes"][0].pop("tools")
+    trace["nodes"][1]["tools"] = [tool]  # of another root, as far as this one can tell
+    assert [call.conversation.tools for call in read(trace) if call.conversation] == [None] * 3
