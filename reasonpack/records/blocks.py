@@ -96,7 +96,7 @@ def read_blocks(draft: Draft) -> list[Draft]:
             places[f"{name}[{len(parts)}]"] = at
             parts.append(_part(block, kind, at))
             if calls and _has_text(parts[-1]):
-                what = f"a {kind} part behind a call, expected calls last"
+                what = f"a {kind} part after a call, expected calls last"
                 fix = "Put it before the call; or split the message in two here, if the model "
                 fix += "wrote it after it had seen the result."
                 raise RecordError("content", at, what, fix=fix)
@@ -149,10 +149,10 @@ def _check_result(draft: Draft, before: list[Any], path: str) -> None:
     key = "from" if draft.message.get("from") else "role"
     if known_role(said, draft.path, key=key) == "assistant":
         what = "a tool_result part on an assistant message, expected it on a user message"
-        fix = "Write it in a user message behind this one."
+        fix = "Write it in a user message after this one."
         raise RecordError("role", path, what, fix=fix)
     if any(map(_has_text, before)):
-        what = "a tool_result part behind text, expected results first"
+        what = "a tool_result part after text, expected results first"
         raise RecordError("content", path, what, fix="Put the results before the text.")
 
 

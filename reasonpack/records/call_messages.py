@@ -28,8 +28,8 @@ from reasonpack.records.tool_calls import contradictions
 from reasonpack.records.unknown import UnknownFieldError, sorted_out
 
 _PREFILLED = (
-    "an answer that goes on with the assistant message at the end of the prompt, expected one of "
-    "its own"
+    "an answer that continues the assistant message at the end of the prompt, expected its own "
+    "message"
 )
 _PREFILLED_FIX = "Log the ids of prompt and completion, or leave the call out."
 
@@ -176,7 +176,7 @@ def _own_answer(
         at = f"prompt[{sources[-2] - _is_inserted(draft.context.get('system'), prompt)}]"
         raise RecordError("content", at, _PREFILLED, fix=_PREFILLED_FIX)
     if before is None:
-        what = "an answer to nothing, expected messages before it"
+        what = "an answer without messages before it, expected some"
         raise RecordError("no-prompt", "prompt", what, fix="Log what the model was sent.")
     for i, message in enumerate(messages[:-1]):
         if message.role == "assistant" and message.train:

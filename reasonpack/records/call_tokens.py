@@ -99,7 +99,7 @@ def read_ids(value: object, path: str) -> NDArray[np.int32]:
     if read is None or (read.size and not 0 <= read.min() <= read.max() <= LARGEST_ID):
         at = next(i for i, each in enumerate(value) if not 0 <= each <= LARGEST_ID)
         what = f"got {str(value[at])[:30]}, expected a token id from 0 to {LARGEST_ID}"
-        fix = "Log the ids that the model saw and wrote, without padding or marks of its place."
+        fix = "Log the ids that the model saw and wrote, without padding or placeholders."
         raise RecordError("type", f"{path}[{at}]", what, fix=fix)
     return read.astype(np.int32)
 

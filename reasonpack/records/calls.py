@@ -220,7 +220,7 @@ def _weight(draft: CallDraft) -> float:
         raise wrong_type("weight", type(value).__name__, "a number")
     if not 0 <= value < math.inf:
         what = f"got {str(value)[:30]}, expected a number that is 0 or more"
-        fix = "Write advantage for what a call is to be pushed away from, or 0 to leave it out."
+        fix = "Write a negative advantage to train against an answer, or 0 to leave it out."
         raise RecordError("weight", "weight", what, fix=fix)
     return float(value)
 

@@ -37,7 +37,7 @@ from reasonpack.records.unread import unread_in_record
 from reasonpack.records.value_types import typed, wrong_type
 
 REASONS: Mapping[str, str] = {
-    "json": "not JSON, or nothing that can be read exactly",
+    "json": "not JSON, or JSON that cannot be read exactly",
     "encoding": "not UTF-8, a byte order mark, or half a character",
     "duplicate-key": "an object with the same key twice",
     "type": "a value of another type than its field has",
@@ -259,7 +259,7 @@ def _messages(
     prompt, completion = record.get("prompt"), record["completion"]
     if prompt is None:
         what = "completion without prompt, expected both"
-        raise RecordError("missing", "", what, fix="Write the prompt beside it.")
+        raise RecordError("missing", "", what, fix="Write the prompt, too.")
     read: list[ReadMessages] = []
     missed: list[Field] = []
     for value, path, role in (prompt, "prompt", "user"), (completion, "completion", "assistant"):

@@ -92,7 +92,7 @@ def check_closer(reasoning: str, path: str, reading: Reading) -> tuple[str, ...]
     if not found or reading.stray_closing_tag == "text":
         return _AS_TEXT if found else ()
     what = f"a field of reasoning that holds {found[0]!r}, which ends the reasoning where "
-    what += "the model's output is read, expected it behind the reasoning only"
+    what += "the model's output is read, expected it after the reasoning only"
     fix = "Pass --stray-closing-tag text, or take the tag out of the reasoning."
     raise RecordError("closing-tag", path, what, fix=fix)
 
@@ -222,12 +222,12 @@ def read_content(
         noticed = ("repeated-reasoning",) if again else noticed
         kept.append(None if again else each or None)
         if name == "thought" and kept[-1] and is_answer and is_part(each, content):
-            what = "a thought that stands in the content too, expected it once"
+            what = "a thought that is in the content too, expected it once"
             fix = "Take it out of the content, or remove the field."
             raise RecordError("conflict", f"{path}.{name}", what, fix=fix)
     reasoning = same(path, (*REASONING, "thinking parts"), (*kept, thoughts or None))
     if reasoning and reasoning.lstrip().startswith("<think>"):
-        what = "reasoning that <think> begins, expected the text between the tags"
+        what = "reasoning that begins with <think>, expected the text between the tags"
         raise RecordError("content", path, what, fix="Leave the tags out of the field.")
     return content, reasoning, noticed
 

@@ -117,7 +117,7 @@ def _check_order(draft: Draft, kind: str, before: Sequence[str]) -> None:
     if kind == "message" and list(before) == ["reasoning"] and not own:
         return
     what = (
-        f"a {kind} item behind a {before[-1]} item in one answer, expected at most one reasoning "
+        f"a {kind} item after a {before[-1]} item in one answer, expected at most one reasoning "
         "item, then at most one message, then function calls"
     )
     raise RecordError("content", draft.path, what, fix=_CHAT)

@@ -101,7 +101,7 @@ def _call(call: Call, path: str, null_is_missing: bool) -> ToolCall:
         return _function(call, path, call.id or None, null_is_missing)
     beside = call.given()
     if call.name is not None or "arguments" in beside or not all(map(is_absent, beside.values())):
-        what = "both a function and a name or arguments beside it, expected one of the two"
+        what = "both a function and a name or arguments next to it, expected one of the two"
         raise RecordError("conflict", path, what, fix="Remove name and arguments.")
     return _function(call.function, f"{path}.function", call.id or None, null_is_missing)
 
@@ -117,7 +117,7 @@ def _function(
         raise RecordError("missing", path, what, fix="Write {} where there are none.")
     name, value = next(iter(given.items()))
     if len(given) > 1 or (name == "parameters" and _is_schema(value)):
-        found = f"both {' and '.join(given)}" if len(given) > 1 else "parameters that describe them"
+        found = f"both {' and '.join(given)}" if len(given) > 1 else "parameters that are a schema"
         what = f"{found}, expected the arguments of a call once"
         raise RecordError("tools", path, what, fix="Write them as arguments, and nothing else.")
     written = typed(value, dict[str, Any] | str, f"{path}.{name}")

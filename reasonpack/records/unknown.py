@@ -112,7 +112,7 @@ def _fix(named: Sequence[Field]) -> str:
     them = "it" if len(named) == 1 else "them"
     fix = f"--ignore-fields {','.join(names)} to leave {them} out."
     if renamed:
-        them = "it" if len(named) == 1 else "those that have a like"
+        them = "it" if len(named) == 1 else "those with a like"
         return f"pass {' '.join(renamed)} to read {them}, or {fix}"
     return f"pass {fix}"
 

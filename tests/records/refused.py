@@ -25,7 +25,7 @@ CALL = {"name": "f", "arguments": {}}
 EMPTY = 'Write "" where the text is empty.'
 KEEP = "Keep one of the two."
 MEDIA = "Only text can be packed: leave the record out, or pass --on-error skip to collect such."
-MEND = "Remove the field, or mend the role."
+MEND = "Remove the field, or correct the role."
 RECORD = 'Write {"messages": […]}, or another record of schemas/record.schema.json.'
 ROLE_FIX = f"Write one of {', '.join(ROLES)}."
 TEXT_ONLY = 'Write "type": "text" if it is text, else leave it out (--on-error skip).'
@@ -88,7 +88,7 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         "closing-tag",
         (
             "messages[1]: a field of reasoning that holds '</think>', which ends the reasoning "
-            "where the model's output is read, expected it behind the reasoning only"
+            "where the model's output is read, expected it after the reasoning only"
         ),
         "Pass --stray-closing-tag text, or take the tag out of the reasoning.",
     ),
@@ -105,13 +105,13 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
     "reasoning with its tags in a field": (
         answer(content="4", reasoning="<think>\neasy\n</think>"),
         "content",
-        "messages[1]: reasoning that <think> begins, expected the text between the tags",
+        "messages[1]: reasoning that begins with <think>, expected the text between the tags",
         "Leave the tags out of the field.",
     ),
     "reasoning with its tags in a part": (
         answer(content=[{"type": "thinking", "thinking": "<think>\neasy\n</think>"}]),
         "content",
-        "messages[1]: reasoning that <think> begins, expected the text between the tags",
+        "messages[1]: reasoning that begins with <think>, expected the text between the tags",
         "Leave the tags out of the field.",
     ),
     "a field of an answer that nobody reads": (
@@ -142,7 +142,7 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         {"completion": "4"},
         "missing",
         "completion without prompt, expected both",
-        "Write the prompt beside it.",
+        "Write the prompt, too.",
     ),
     "two containers": (
         chat(ASK, ANSWER, conversations=[ASK, ANSWER]),
@@ -189,7 +189,7 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
     "a thought within the answer": (
         answer(content=f"So: {'4' * 41}", thought="4" * 41),
         "conflict",
-        "messages[1].thought: a thought that stands in the content too, expected it once",
+        "messages[1].thought: a thought that is in the content too, expected it once",
         "Take it out of the content, or remove the field.",
     ),
     "an unknown role": (
@@ -352,7 +352,7 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         answer(tool_calls=[{"function": CALL, "name": "g"}]),
         "conflict",
         (
-            "messages[1].tool_calls[0]: both a function and a name or arguments beside it, "
+            "messages[1].tool_calls[0]: both a function and a name or arguments next to it, "
             "expected one of the two"
         ),
         "Remove name and arguments.",
@@ -571,7 +571,7 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         answer(tool_calls=[{"name": "f", "parameters": {"type": "object", "properties": {}}}]),
         "tools",
         (
-            "messages[1].tool_calls[0]: parameters that describe them, expected the arguments of a "
+            "messages[1].tool_calls[0]: parameters that are a schema, expected the arguments of a "
             "call once"
         ),
         "Write them as arguments, and nothing else.",

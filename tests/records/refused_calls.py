@@ -286,7 +286,7 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
     "a sequence beside ids": (
         ids(tokens=[1, 2, 3], response_length=1),
         "conflict",
-        "tokens: ids beside those of prompt_token_ids, expected them once",
+        "tokens: ids in addition to those of prompt_token_ids, expected them once",
         "Keep one of the two.",
     ),
     "an answer in the prompt twice": (
@@ -298,13 +298,13 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
     "an answer to itself": (
         {"messages": [ANSWER], "response": ANSWER},
         "no-prompt",
-        "messages: an answer to nothing, expected messages before it",
+        "messages: an answer without messages before it, expected some",
         "Log what the model was sent.",
     ),
     "an answer that goes on with the prompt": (
         {"messages": [ASK, {**ANSWER, "content": "Four", "prefix": True}], "response": " it is"},
         "content",
-        "messages[1]: an answer that goes on with the assistant message at the end of the prompt",
+        "messages[1]: an answer that continues the assistant message at the end of the prompt",
         "Log the ids",
     ),
     "two answers": (
@@ -316,7 +316,7 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
     "two prompts": (
         {**CHAT, "prompt": "3+3?"},
         "conflict",
-        "prompt: differs from messages, expected one thing that the model was asked",
+        "prompt: differs from messages, expected one prompt",
         "Keep the one that was sent.",
     ),
     "messages in place of an answer": (
@@ -365,7 +365,7 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
     "text for a completion endpoint": (
         {"request": {"prompt": "<|user|>2+2?"}, "response": {"choices": [{"text": "4"}]}},
         "content",
-        "request.prompt: the text that a completion endpoint was sent",
+        "request.prompt: a text prompt of a completion endpoint",
         "return_token_ids",
     ),
     "a chat template of its own": (
@@ -377,7 +377,7 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
     "a message that is continued": (
         request(continue_final_message=True),
         "content",
-        "request.continue_final_message: an answer that goes on with the last message",
+        "request.continue_final_message: an answer that continues the last message",
         "Log the ids",
     ),
     "a history that is elsewhere": (
@@ -404,7 +404,7 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
     "one reward for two answers": (
         {"messages": [ASK], "chosen": "4", "rejected": "5", "reward": 1},
         "conflict",
-        "reward: a value of one answer beside several answers, expected it in each of them",
+        "reward: a value of one answer in a call with several, expected it in each answer",
         "Write candidates",
     ),
     "a chosen answer to another prompt": (

@@ -52,7 +52,7 @@ FIXES: dict[str, tuple[Messages, str, list[Messages]]] = {
     ),
     "a result of the assistant": (
         [assistant(USE, RESULT)],
-        "Write it in a user message behind this one",
+        "Write it in a user message after this one",
         [[assistant(USE), user(RESULT)]],
     ),
     "redacted": (

@@ -96,7 +96,7 @@ def check_table(error: str) -> None:
     assert lines[:4] == [
         "rejected       4 role: an unknown role, or a field that messages of this role cannot have",
         lines[1],
-        "rejected       2 json: not JSON, or nothing that can be read exactly",
+        "rejected       2 json: not JSON, or JSON that cannot be read exactly",
         lines[3],
     ]
     assert lines[1].startswith(" " * 15 + "chats.jsonl:10: messages[0].role: ")

@@ -276,7 +276,7 @@ def _refuse_shared(own: Level) -> None:
     names += [*TOKEN_NAMES["advantages"], *VALUE_NAMES["reward"], "tokens"]
     for name in names:
         if not is_absent(own.fields.get(name)):
-            what = "a value of one answer beside several answers, expected it in each of them"
+            what = "a value of one answer in a call with several, expected it in each answer"
             fix = f"Write candidates, a list of objects with message and {name}."
             raise RecordError("conflict", step(own.path, name), what, fix=fix)
 
@@ -303,8 +303,8 @@ def _refuse_unseen(draft: CallDraft, asked: Sequence[Level], answer: Answer | No
     raw_prompt = draft.place("prompt").endswith("request.prompt") and isinstance(draft.prompt, str)
     if answer and (answer.is_raw or raw_prompt):
         what = (
-            "the text that a completion endpoint was sent, with the tokens of the chat template "
-            "in it, expected messages or token ids"
+            "a text prompt of a completion endpoint, which holds the tokens of the chat template, "
+            "expected messages or token ids"
         )
         fix = "Log the messages, or the ids of prompt and completion (return_token_ids in vLLM)."
         raise RecordError("content", draft.place("prompt"), what, fix=fix)

@@ -180,7 +180,7 @@ def add_sequence(draft: CallDraft, levels: Sequence[Level]) -> None:
         what = f"got {size}, expected at most the {len(ids):,} tokens that there are"
         raise RecordError("conflict", length[0], what, fix="Log the length of the completion.")
     if taken := [kind for kind in ("prompt_ids", "completion_ids") if kind in draft.tokens]:
-        what = f"ids beside those of {draft.places[taken[0]]}, expected them once"
+        what = f"ids in addition to those of {draft.places[taken[0]]}, expected them once"
         raise RecordError("conflict", path, what, fix="Keep one of the two.")
     cut = len(ids) - size
     draft.tokens |= {"prompt_ids": ids[:cut], "completion_ids": ids[cut:]}

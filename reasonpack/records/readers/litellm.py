@@ -51,7 +51,7 @@ def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
     if _NO_CHAT.search(str(record["call_type"])):
         return []
     if _REDACTED in str(record["messages"])[:200]:
-        what = "messages that the proxy was told to leave out, expected what the model was sent"
+        what = "messages that the proxy left out of the log, expected what the model was sent"
         fix = "Log with turn_off_message_logging: false, or leave the record out."
         raise RecordError("missing", "messages", what, fix=fix)
     if record.get("status") == "failure" and is_absent(record.get("response")):

@@ -28,7 +28,7 @@ PROMPTS = ("messages", "prompt", "input")
 """Names of the field that holds the prompt."""
 _IDS = ("prompt_token_ids", "token_ids", "input_ids")
 """Names of the field of a request that holds the token ids of the prompt."""
-_ONE = "expected one thing that the model was asked"
+_ONE = "expected one prompt"
 _HISTORY = "the conversation that it names is not in the log, expected all that the model saw"
 _HISTORY_FIX = "Log the whole input of each request, or the ids of prompt and completion."
 _CHANGES: Mapping[str, tuple[tuple[object, ...], str, str]] = {
@@ -46,7 +46,7 @@ _CHANGES: Mapping[str, tuple[tuple[object, ...], str, str]] = {
     ),
     "continue_final_message": (
         (False,),
-        "an answer that goes on with the last message of the prompt, expected one of its own",
+        "an answer that continues the last message of the prompt, expected its own message",
         "Log the ids of prompt and completion, or leave the call out.",
     ),
     "add_generation_prompt": (

@@ -40,7 +40,7 @@ def way_to(
         before = at.get(above) if isinstance(above, str) else None
         ahead = before is not None and before >= way[-1] and way[-1] not in to
         if before is None or ahead or len(way) == len(lines):
-            what = f"the parent of {lines[way[-1]].where} does not stand before it, expected it"
+            what = f"the parent of {lines[way[-1]].where} does not come before it, expected it to"
             fix = "Give the whole file, or leave these calls out (--on-error skip)."
             raise RecordError("missing", parent, what, fix=fix)
         way.append(before)

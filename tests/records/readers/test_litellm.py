@@ -20,7 +20,7 @@ def test_a_failed_call_of_a_gateway_is_counted() -> None:
 def test_messages_that_a_gateway_left_out_are_refused() -> None:
     record = records("litellm")[0]
     record["messages"] = [{"role": "user", "content": "redacted-by-litellm"}]
-    with pytest.raises(RecordError, match="messages that the proxy was told to leave out"):
+    with pytest.raises(RecordError, match="messages that the proxy left out of the log"):
         read(record)
 
 

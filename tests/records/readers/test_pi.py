@@ -62,7 +62,7 @@ def test_an_entry_whose_parent_stands_behind_it_is_refused() -> None:
     calls, refused = read(found)
     assert not calls
     assert {error.what for error in refused} == {
-        "the parent of x:4 does not stand before it, expected it"
+        "the parent of x:4 does not come before it, expected it to"
     }
 
 
