@@ -119,30 +119,39 @@ class CallGroups(Work[Group]):
 
     def _kept(self, group: WaitingGroup) -> dict[int, list[Waiting]]:
         """Return the calls of each record that can be packed but those that are logged twice."""
-        seen: dict[tuple[str, int], bytes] = {}
+        seen: dict[tuple[str, int, int], list[Waiting]] = {}
         kept: dict[int, list[Waiting]] = {}
+        contents: dict[int, bytes] = {}
+
+        def said(each: Waiting) -> bytes:
+            if id(each) not in contents:
+                contents[id(each)] = self._content(each)
+            return contents[id(each)]
+
         for position, of_record in groupby(group.calls, key=lambda each: each.position):
-            new: dict[tuple[str, int], tuple[Waiting, bytes]] = {}
+            new: dict[tuple[str, int, int], Waiting] = {}
             repeated = 0
             try:
                 calls = list(of_record)
                 long = self._too_long(calls)
                 for each in (each for each in calls if each.number not in long):
-                    key, content = self._key(each)
-                    there = new[key][1] if key in new else seen.get(key)
-                    if there not in (None, content):
+                    key = self._key(each)
+                    there = [*seen.get(key, ()), *filter(None, [new.get(key)])]
+                    again = any(said(each) == said(other) for other in there)
+                    if there and not again and key[0]:
                         what = f"{quoted(each.call.id)} is the id of another call of the group"
                         fix = "Give each call an id of its own, or none."
                         raise RecordError("conflict", "id", f"{what}, expected one of its own", fix)
-                    repeated += there is not None
-                    new.setdefault(key, (each, content))
+                    repeated += again
+                    new |= {} if again else {key: each}
             except RecordError as error:
                 self.reject(position, group.again(position), error)
                 continue
             if long:
                 self.leave_out(position, group.again(position), list(long.values()))
-            kept[position] = [each for key, (each, _) in new.items() if key not in seen]
-            seen |= {key: content for key, (_, content) in new.items()}
+            kept[position] = [*new.values()]
+            for key, each in new.items():
+                seen.setdefault(key, []).append(each)
             if repeated:
                 self.laid.counts.note({"repeated-call": repeated})
         return kept
@@ -178,13 +187,18 @@ class CallGroups(Work[Group]):
                 tokens[of_unit] += int(view.trained.sum())
         return [w / max(1, tokens[each]) for w, each in zip(weights, alike, strict=True)]
 
-    def _key(self, waiting: Waiting) -> tuple[tuple[str, int], bytes]:
-        """Return by what a call is known, if it is logged twice, and a hash of what it says."""
+    def _key(self, waiting: Waiting) -> tuple[str, int, int]:
+        """Return the id of a call, or, without one, what it has in common with equal calls."""
         call = waiting.call
-        content = content_of(call, waiting.cut)
         if call.id == call.where or call.id.startswith(f"{call.where}#"):
-            return (content.hex(), waiting.number), content
-        return (call.id, 0), content
+            return "", waiting.number, size_of(call, waiting.cut, self.pieces)
+        return call.id, 0, 0
+
+    def _content(self, waiting: Waiting) -> bytes:
+        """Return all that a call says, but its id; its text in tokens."""
+        view = call_view(waiting.call, waiting.cut, self.pieces)
+        own = view.tokens.tobytes() + view.trained.tobytes() + f"{view.prompt}".encode()
+        return hashlib.sha256(content_of(waiting.call) + own).digest()
 
 
 def _joint_note(joined: Joined, view: CallView) -> str:
@@ -257,8 +271,8 @@ def size_of(call: Call, cut: CutCall | None, pieces: Pieces) -> int:
     return pieces.size(cut.pieces)
 
 
-def content_of(call: Call, cut: CutCall | None) -> bytes:
-    """Return a hash of all that a call says, but its id; its text by the numbers of its pieces."""
+def content_of(call: Call) -> bytes:
+    """Return a hash of all that a call says, but its id and its messages."""
     hash_ = hashlib.sha256()
     arrays: list[NDArray[Any] | None]
     arrays = [call.prompt_ids, call.completion_ids, call.logprobs, call.advantages]
@@ -266,10 +280,6 @@ def content_of(call: Call, cut: CutCall | None) -> bytes:
     if call.completion_ids is not None:
         mask = call.loss_mask
         arrays.append(np.ones(len(call.completion_ids), bool) if mask is None else mask)
-    elif cut is not None:
-        arrays.append(cut.pieces)
-        completion = [border for border in cut.borders if border.piece >= cut.prompt]
-        said += [cut.prompt, [(each.piece, each.part, each.trained) for each in completion]]
     for array in arrays:
         hash_.update(b"none" if array is None else np.ascontiguousarray(array).data)
         hash_.update(b"|")
@@ -291,10 +301,10 @@ def key_of_calls(calls: Iterable[Call]) -> bytes:
 def _hash_of(call: Call) -> bytes:
     said = call.conversation
     if call.prompt_ids is not None or said is None:
-        return content_of(call, None)
+        return content_of(call)
     more = [said.messages[-1].finished, said.template_kwargs]
     text = key(said) + json.dumps(more, sort_keys=True, default=str).encode()
-    return hashlib.sha256(content_of(call, None) + text).digest()
+    return hashlib.sha256(content_of(call) + text).digest()
 
 
 def compared(call: Call, cut: CutCall, pieces: Pieces, tokenizer: Tokenizer) -> tuple[str, str]:

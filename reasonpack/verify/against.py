@@ -275,7 +275,7 @@ def _expected(join: Join, record: Record, rebuilt: Rebuilt | None, times: int) -
         whole = whole_size(rebuilt.views)
         count("divided", whole > most)
         count("whole tokens", whole)
-    views = weighed(rebuilt.views, rebuilt.shared)
+    views = weighed(rebuilt.views, rebuilt.long)
     expected = expected_of(
         views, record.where, rebuilt.split, weighs=join.weighs, divided=join.divided
     )

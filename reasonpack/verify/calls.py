@@ -106,7 +106,8 @@ def read_calls(record: Json, reading: Reading, where: str) -> list[Call]:
         if listed is None:
             raise NotChecked("a log of a harness in an unknown form")
     elif isinstance(calls, list):
-        if not all(isinstance(each, dict) and {*each} & _OF_A_CALL for each in calls):
+        known = {*_OF_A_CALL, "tokens"}
+        if not all(isinstance(each, dict) and {*each} & known for each in calls):
             raise NotChecked("a list whose elements may not be calls")
         listed = [_inherited(record, each) for each in calls]
     else:

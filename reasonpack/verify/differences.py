@@ -6,6 +6,8 @@ import itertools
 from collections import Counter
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from reasonpack.datasets.receipt import place_of
 from reasonpack.datasets.shards import open_shard
 from reasonpack.records.strict_json import quoted
@@ -14,6 +16,7 @@ from reasonpack.verify.explain import SampleAt, explain, other_value
 from reasonpack.verify.findings import KEPT, Finding, Findings
 from reasonpack.verify.manifest import Dataset
 from reasonpack.verify.match import NO_VIEWS, Different, Join, calls_of, equal_together
+from reasonpack.verify.parts import PARTS, parts_of
 from reasonpack.verify.paths import together
 from reasonpack.verify.rebuilt import Rebuilt, TokenView, expected_of, weighed
 from reasonpack.verify.rows import check_row
@@ -62,7 +65,7 @@ def _check_counts(join: Join) -> None:
     expected_counts = Counter(findings.checked)
     names = ["packed", "copies", "duplicates", "not_taken"]
     if join.of_calls and (join.chosen is not None or findings.unchecked):
-        names.remove("packed")  # groups that are not compared may train nothing, and have no sample
+        names = names[2:]  # groups that are not compared may train nothing, and have no sample
     if join.chosen is None and not findings.unchecked:
         names += ["views", "naive_tokens"]
         if not expected_counts["calls with ids"]:
@@ -81,17 +84,23 @@ def _check_counts(join: Join) -> None:
 
 
 def _check_kept(join: Join) -> None:
-    """Compare with the manifest how many messages were kept as context instead of trained."""
+    """Compare with the manifest how many messages were kept as context instead of trained.
+
+    If some parts are trained, more may lack these; in a dataset that was packed again, more may
+    be of records that were left out since.
+    """
     counts, found = join.manifest.counts, join.findings.checked
     if not join.as_context or counts.copies or "more" in counts.notes:
         return
     kept = (number for note, number in counts.notes.items() if note.startswith("kept "))
-    both = (
-        counts.missing_reasoning + sum(kept),
-        sum(found.get(name, 0) for name in ("missing_reasoning", "context", "kept as context")),
-    )
+    said, expected = counts.missing_reasoning + sum(kept), found.get("kept as context", 0)
+    if parts_of(join.manifest.options.train_on) == PARTS and not join.manifest.sources:
+        expected += sum(found.get(name, 0) for name in ("missing_reasoning", "context"))
+    else:
+        expected = max(said, expected)
     what = "messages that were to be trained and are context,"
-    join.findings.compare("RP311", "manifest.json", what, both, by="as in the source", form="{:,}")
+    both, by = (said, expected), "as in the source"
+    join.findings.compare("RP311", "manifest.json", what, both, by=by, form="{:,}")
 
 
 def _differing(join: Join) -> list[Different]:
@@ -119,16 +128,19 @@ def _report_differences(join: Join, dataset: Dataset, source: Source) -> None:
     for number, each in enumerate(differing):
         finding = _bare_difference(each)
         if finding.code != "RP308" and number < len(shown):
-            rebuilt = [_rebuilt(source, again[one.where]) for one in each.expected if not one.again]
+            rebuilt = [
+                _rebuilt(join, source, again[one.where]) for one in each.expected if not one.again
+            ]
             again_ = [view for one in each.expected if one.again for view in one.again()]
-            if join.as_context and (left := _kept_as_context(rebuilt, again_, each, join)):
+            left = _kept_as_context(rebuilt, again_, each, join) if join.as_context else None
+            if left is not None:
                 _count_kept(left, findings)
                 continue
             if doubt := next((one.built.doubt for one in rebuilt if one.built.doubt), ""):
                 findings.leave_unchecked(doubt, each.expected[0].where)
                 continue
             views = weighed(again_)
-            views += [view for one in rebuilt for view in weighed(one.views, one.shared)]
+            views += [view for one in rebuilt for view in weighed(one.views, one.long)]
             samples = [SampleAt(rows[one.shard, one.row], one.number) for one in each.packed]
             if views and finding.code in ("RP316", "RP317"):  # too large a group has no views here
                 finding = other_value(samples, views) or finding
@@ -139,20 +151,20 @@ def _report_differences(join: Join, dataset: Dataset, source: Source) -> None:
 
 def _kept_as_context(
     rebuilt: Sequence[Rebuilt], calls: Sequence[TokenView], each: Different, join: Join
-) -> list[TokenView]:
+) -> list[TokenView] | None:
     """Return the views of messages that pack kept as context, if the rest equals the samples.
 
-    Which messages those are is taken from the samples. Empty if the samples differ otherwise.
+    Which messages those are is taken from the samples. None if the samples differ otherwise.
     """
     trained = {place for one in each.packed for place in one.trained_counts}
     parted = dict[bool, list[TokenView]]({True: [], False: []})
     for view in (*calls, *(view for one in rebuilt for view in one.views)):
         parted[(view.call.id if view.call else "", view.message) in trained].append(view)
     if not parted[True]:
-        return []
-    weighed_ = weighed(parted[True], rebuilt[0].shared if rebuilt else {})
+        return None
+    weighed_ = weighed(parted[True], rebuilt[0].long if rebuilt else ())
     expected = expected_of(weighed_, "", "", weighs=join.weighs, divided=join.divided)
-    return parted[False] if equal_together(each.packed, [expected]) else []
+    return parted[False] if equal_together(each.packed, [expected]) else None
 
 
 def _count_kept(views: Sequence[TokenView], findings: Findings) -> None:
@@ -162,8 +174,10 @@ def _count_kept(views: Sequence[TokenView], findings: Findings) -> None:
     findings.count("naive_tokens", -sum(len(view.ids) for view in views))
 
 
-def _rebuilt(source: Source, record: Record) -> Rebuilt:
-    return rebuild(source, decoded(record, source.reading), row=record.row is not None)
+def _rebuilt(join: Join, source: Source, record: Record) -> Rebuilt:
+    made = rebuild(source, decoded(record, source.reading), row=record.row is not None)
+    kept = join.not_left_out.get(record.where, ())
+    return replace(made, long=tuple(each for each in made.long if each.message not in kept))
 
 
 def _bare_difference(each: Different) -> Finding:

@@ -172,7 +172,8 @@ def other_value(samples: Sequence[SampleAt], views: Sequence[TokenView]) -> Find
             else:
                 there[0] = there[0][0] + view.weight, there[0][1]
     for sample in samples:
-        row, packed = sample.row, {one.key: str(one) for one in identities_in(sample.row)}
+        row, own = sample.row, sample.row.alone(sample.number)
+        packed = {one.key: str(one) for one in identities_in(own)}
         names |= packed
         tokens = [(token, path) for token, path in sample.tokens() if row.target[token]]
         weights, found = of_row(row, np.array([token for token, _ in tokens], np.int64))

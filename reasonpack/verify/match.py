@@ -122,6 +122,8 @@ class Join(Struct):
         passed: ids that are not compared, of which further samples may come (`scattered`).
         contradictions: stop tokens for which the manifest is wrong: how often, and where first.
         order: checks the order of shuffled rows; None if it is not checked.
+        not_left_out: messages that are too long and not in rejects.jsonl, by `where`: they are
+            context for another reason.
     """
 
     manifest: Manifest
@@ -135,6 +137,7 @@ class Join(Struct):
     passed: set[str] = field(default_factory=set)
     contradictions: dict[str, tuple[int, str]] = field(default_factory=dict)
     order: Order | None = None
+    not_left_out: dict[str, set[int]] = field(default_factory=dict)
 
     @property
     def of_calls(self) -> bool:

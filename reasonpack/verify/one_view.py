@@ -22,6 +22,7 @@ from reasonpack.verify.marks import Marked
 from reasonpack.verify.names import END, NOWHERE
 from reasonpack.verify.parts import (
     as_shown,
+    before,
     begins_with_block,
     contains_token,
     find_reasoning_end,
@@ -99,12 +100,8 @@ class OneView:
         none = message.thinks or self.closed()  # a further tag would belong to the content
         block = None if none else rules.empty_block.match(completion)
         if block is None and (message.thinks or not self.opened):
-            return TextView(
-                message.source,
-                self.prompt,
-                completion,
-                find_reasoning_end(message, completion, rules.closer),
-            )
+            thought = find_reasoning_end(message, completion, rules.closer)
+            return TextView(message.source, self.prompt, completion, thought)
         # The prompt opens reasoning or the template writes an empty block: the message has none.
         if rules.missing_reasoning == "error":
             raise Refused(f"messages[{self.number}]: no reasoning, where the template expects it")
@@ -189,7 +186,8 @@ class OneView:
     def _lead(self) -> str:
         """Return the completion's opener and reasoning, as in the record or by the template."""
         if self.rules.forms.keeps_block(self.message):
-            return self._less_begun(str(self.message.verbatim).partition(END)[0].rstrip("\n"))
+            lead = str(self.message.verbatim).removesuffix(self.message.content)
+            return self._less_begun((lead.rpartition(END)[0] or lead).rstrip("\n"))
         if not (self.rules.opener and self.rules.closer):
             raise NotChecked("reasoning that the template does not show, and no delimiters known")
         start, end = self.rules.forms.strips
@@ -212,7 +210,8 @@ class OneView:
     def _written(self, answer: str) -> str:
         """Return the answer with the record's own think block, less what the prompt has of it."""
         message = self.message
-        if not (holds(answer, message.reasoning) if message.thinks else END in answer):
+        shown = holds(before(answer, message.content), message.reasoning)
+        if not (shown if message.thinks else END in answer):
             text = message.verbatim or ""
             bare = answer.lstrip()
             space = message.content[: len(message.content) - len(message.content.lstrip())]
@@ -233,10 +232,8 @@ class OneView:
 
     def _is_one(self, text: str) -> bool:
         """Return whether a text can be one completion: with the reasoning, and no stop within."""
-        message = self.message
-        content = last_place(text, message.content) if message.content.strip() else len(text)
-        shown = not message.thinks or holds(text[: max(0, content)], message.reasoning)
-        empty = self.rules.empty_block
+        message, empty = self.message, self.rules.empty_block
+        shown = not message.thinks or holds(before(text, message.content), message.reasoning)
         if block := empty.match(text):  # the template's own may not precede reasoning or a block
             shown = shown and not (message.thinks or empty.match(text, block.end()))
         return shown and self.stop not in text[: len(text) - len(self.stop)]

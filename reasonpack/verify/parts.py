@@ -91,6 +91,11 @@ def last_place(text: str, part: str, start: int = 0) -> int:
     return text.rfind(as_shown(text, part, start), start)
 
 
+def before(text: str, content: str) -> str:
+    """Return what stands before a content in a text; all of it for a content of white space."""
+    return text[: max(0, last_place(text, content))] if content.strip() else text
+
+
 def holds(text: str, part: str) -> bool:
     """Return whether a text has a part, or the stripped part."""
     return as_shown(text, part) in text

@@ -159,6 +159,8 @@ def _read(raw: Json, reading: Reading) -> Iterator[Message]:
     made = tuple(read_call(each, reading) for each in calls)
     cut = content.cut or was_cut(raw)
     null = not content.written
+    if null and not (reasoning or made):
+        raise Refused("an answer with nothing in it")
     message = Message(role, content.text, reasoning, None, made, more, cut=cut, null=null)
     yield replace(message, flag=flag, weight=weight)
 

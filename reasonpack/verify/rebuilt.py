@@ -9,8 +9,7 @@ The ids of all views are in memory at once, the paths of one view at a time.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from msgspec import Struct, field
@@ -89,7 +88,7 @@ class Rebuilt(Struct, frozen=True):
         unknown: why it could not be checked; its views are then unknown.
         left_out: messages whose views are too long; the others are in `views`.
         split: the split that a conversation belongs in.
-        shared: by `group`, trained tokens of left-out views, which share weights all the same.
+        long: those of `left_out` in tokens, which share weights all the same.
         id: of the call if the record has only one, else the record's place; empty if not known.
     """
 
@@ -100,7 +99,7 @@ class Rebuilt(Struct, frozen=True):
     unknown: str = ""
     left_out: tuple[LeftOut, ...] = ()
     split: str = ""
-    shared: Mapping[Hashable, int] = field(default_factory=dict)
+    long: tuple[TokenView, ...] = ()
     id: str = ""
 
 
@@ -116,15 +115,13 @@ def not_rebuilt(error: RecordError | NotChecked | Refused) -> Rebuilt:
 # --- what is compared ------------------------------------------------------------------
 
 
-def weighed(
-    views: Sequence[TokenView], more: Mapping[Hashable, int] = MappingProxyType({})
-) -> list[TokenView]:
+def weighed(views: Sequence[TokenView], more: Sequence[TokenView] = ()) -> list[TokenView]:
     """Return views with the weight of each trained token: shared weights are divided by tokens.
 
-    `more` counts trained tokens of other views, by `group`. A rejected answer weighs 0.
+    They are shared with `more` views, too. A rejected answer weighs 0.
     """
-    tokens = Counter(more)
-    for view in views:
+    tokens = Counter[Hashable]()
+    for view in (*views, *more):
         tokens[view.group] += 0 if view.is_rejected else int(view.trained.sum())
     made = []
     for view in views:

@@ -98,6 +98,7 @@ def check_left_out(join: Join, record: Record, id_: str, rebuilt: Rebuilt | None
             both[number].remove(found)
         elif join.as_context:  # pack may have kept it as context for another reason
             join.findings.count("kept as context")
+            join.not_left_out.setdefault(record.where, set()).add(expected.message)
             continue
         join.findings.count("left out")
         if found != expected:

@@ -10,8 +10,7 @@ Written again here: reading messages, the stop token, views and their tokens.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -236,18 +235,18 @@ def rebuild(source: Source, record: dict[str, Any], *, row: bool = False) -> Reb
     if left and (not divides or not texts):
         # Not encoded, as a text of this length could take for ever.
         return Rebuilt(reason="overlong", error=f"a view of {left[0].length:,} characters")
-    views, shared = list[TokenView](), Counter[Hashable]()
+    views, long = list[TokenView](), list[TokenView]()
     for view, weight, group in texts:
         one = replace(encode(view, source.encoder), weight=weight, group=group)
         if divides and (out := too_long(view.message, len(one.ids), manifest)):
             left.append(out)
-            shared[group] += int(one.trained.sum())
+            long.append(one)
         else:
             views.append(one)
     if not views:
         return Rebuilt(reason="overlong", error=f"no view fits, the first has {left[0].length:,}")
     split = split_of(chat.canonical, options.split)
-    return Rebuilt(views, built, left_out=tuple(left), split=split, shared=shared)
+    return Rebuilt(views, built, left_out=tuple(left), split=split, long=tuple(long))
 
 
 def split_of(text: bytes, given: Sequence[str]) -> str:

@@ -30,7 +30,7 @@ from reasonpack.templates.limits import bounds
 from reasonpack.verify.chat import Arguments, Json, Message, NotChecked
 from reasonpack.verify.names import END, REASONING, TAG
 
-WHITE = " \t\r\n"
+WHITE = None  # all of it, as Python strips
 THOUGHT, ANSWER = "zqthoughtqz", "zqanswerqz"
 """Reasoning and answer of the messages that are rendered on trial."""
 SAMPLE_TOOL: Json = {
@@ -81,7 +81,8 @@ class Forms(Struct, frozen=True):
         arguments_as_text: it takes a call's arguments as JSON text.
         empty: the content it needs for a message with calls and no content.
         null: it takes null as the content of such a message.
-        strips: characters that it strips from the start and from the end of reasoning.
+        strips: characters that it strips from the start and from the end of reasoning; `WHITE` is
+            all white space.
     """
 
     field: str = ""
@@ -92,7 +93,7 @@ class Forms(Struct, frozen=True):
     arguments_as_text: bool = False
     empty: str | None = ""
     null: bool = False
-    strips: tuple[str, str] = ("", "")
+    strips: tuple[str | None, str | None] = ("", "")
 
     def given(self, message: Message, opener: str, closer: str) -> Json:
         """Return a message in the form in which the template takes it."""
@@ -252,7 +253,7 @@ def learn_forms(
     return Forms(field_, parts, inline, opens, as_written, *_call_forms(shown), strips)
 
 
-def _strips(shown: Callable[[str], str]) -> tuple[str, str]:
+def _strips(shown: Callable[[str], str]) -> tuple[str | None, str | None]:
     """Return the characters that a template strips from the start and from the end of reasoning."""
     before, known, after = shown(THOUGHT).partition(THOUGHT)
     if not known:

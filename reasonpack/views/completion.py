@@ -78,6 +78,7 @@ def _as_written(
     with is not part of the completion.
     """
     written, tag = as_written(message, behaviour.forms) or "", opened.strip()
+    lead = written[: len(written) - len(message.content or "")]
     if tag.endswith(_CLOSING_TAG):
         return None  # no reasoning can follow a prompt that closes it
     start = _find_response(text, replace(message, content=written, reasoning=None), behaviour)
@@ -91,7 +92,6 @@ def _as_written(
             return replace(own_form, response=len(own_form.text) - len(rest.lstrip("\n")))
         if own_form or dropped is None or not known:
             return own_form
-        lead = written[: len(written) - len(message.content or "")]
         content, behind = message.content or "", text[dropped:]
         at = behind.find(content.strip() or behind.lstrip())  # content or first call
         space = content[: len(content) - len(content.lstrip())]
@@ -105,11 +105,11 @@ def _as_written(
         body = bare.removeprefix(tag) if bare.startswith(tag) else body
     elif tag:
         return None
-    _, closed, behind = body.partition(_CLOSING_TAG)
-    if not closed:  # the message was cut off within its reasoning
+    *_, behind = body.split(_CLOSING_TAG, tags := lead.count(_CLOSING_TAG))
+    if not tags:  # the message was cut off within its reasoning
         return Completion(body, body.rfind(behaviour.stop(message).token), block=True)
-    own = written.partition(_CLOSING_TAG)[2]  # further line breaks belong to the response
-    breaks = common_length(behind, 0, own[: len(own) - len(own.lstrip("\n"))])
+    # Line breaks beyond those of the record belong to the response.
+    breaks = common_length(behind, 0, lead.rpartition(_CLOSING_TAG)[2])
     return Completion(body, len(body) - len(behind) + breaks, block=True)
 
 

@@ -327,6 +327,23 @@ def test_a_call_that_is_logged_twice_counts_once(tmp_path: Path) -> None:
     assert manifest.counts.notes["repeated-call"] == 2
 
 
+@pytest.mark.parametrize("own", [{"id": "a"}, {}])
+def test_a_call_that_is_logged_again_behind_a_shorter_one_counts_once(
+    own: Json, tmp_path: Path
+) -> None:
+    """Whatever pieces its prompt is cut into, where no special tokens part the messages."""
+    asked = [said("user", "\nline\nline")]
+    going_on = [*asked, said("assistant", "\n"), said("user", "\t")]
+    calls = [{"trace_id": "t", "messages": going_on, "response": "6", **own}]
+    calls += [{"trace_id": "t", "messages": asked, "response": "4"}, *calls]
+    answer = "' ' ~ m.content ~ '<|im_end|>'"
+    shown = f"{{{{ ' [INST] ' ~ m.content ~ ' [/INST]' if m.role == 'user' else {answer} }}}}"
+    template = f"{{% for m in messages %}}{shown}{{% endfor %}}"
+    manifest, _ = packed(tmp_path, calls, chat_template=template)
+    assert manifest.counts.views == 2
+    assert manifest.counts.notes["repeated-call"] == 1
+
+
 def test_equal_answers_of_one_record_are_two_calls(tmp_path: Path) -> None:
     choices = [{"message": said("assistant", "4")}] * 2
     call = {"messages": [said("user", "2+2?")], "response": {"choices": choices}}

@@ -131,6 +131,35 @@ def test_a_group_in_another_split_and_other_weights_are_found(
     assert set(compared(out, source).counts) == {code}
 
 
+def test_a_list_of_calls_with_ids_of_both_in_one_is_read(tmp_path: Path) -> None:
+    calls = [{"tokens": [5, 6, 7], "response_length": length} for length in (1, 2)]
+    out, source = packed(tmp_path, [{"steps": calls}])
+    findings = compared(out, source)
+    assert (findings.total, findings.unchecked) == (0, {}), findings.listed
+
+
+@pytest.mark.parametrize("seed", [2, 3])
+def test_copies_of_a_group_that_is_not_read_are_not_counted(seed: int, tmp_path: Path) -> None:
+    request = {"messages": ASKED, "stop": ["x"]}
+    calls = [{"id": "z", "trace_id": "z", "request": request, "response": "4"}, *PLAIN]
+    source = written(tmp_path / "calls.jsonl", calls)
+    options = Options(tokenizer=str(TOKENIZER), shuffle=True, seed=seed)
+    pack_files([f"{source}:2"], tmp_path / "out", options, run=run(unit_bytes=500))
+    findings = compared(tmp_path / "out", source)
+    assert findings.total == 0, findings.listed
+    assert sum(number for number, _ in findings.unchecked.values()) == 1
+
+
+def test_of_several_samples_in_a_row_the_one_that_differs_is_explained(tmp_path: Path) -> None:
+    calls = [ids(*each, [5], [7 + n]) for n, each in enumerate(["ax", "by", "bz"])]
+    source = written(tmp_path / "calls.jsonl", calls)
+    asked: Json = {"packing": True, "max_length": 50, "layout": "npass", "loss_weights": "data"}
+    pack_files([str(source)], tmp_path / "out", Options(tokenizer=str(TOKENIZER), **asked))
+    written(source, [*calls[:2], {**calls[2], "weight": 2}])
+    (finding,) = compared(tmp_path / "out", source).listed
+    assert "weight 1.0, expected 2.0" in finding.what
+
+
 @pytest.mark.long
 def test_messages_beside_ids_change_no_count(tmp_path: Path) -> None:
     call = answered("t", "first", ASKED, "4")

@@ -10,6 +10,7 @@ import pytest
 from damages import recount
 from packed_twice import FIRST, Json, Packed, chats, pack
 
+from reasonpack.run.repack import repack
 from reasonpack.views import view
 
 WORD = "Mooring"
@@ -48,9 +49,12 @@ def test_what_was_kept_is_counted(asked: Json, tmp_path: Path) -> None:
     assert findings.checked["kept as context"] == 3
 
 
-@pytest.mark.parametrize("said", [2, 4])
-def test_more_and_fewer_than_the_manifest_says_are_found(said: int, tmp_path: Path) -> None:
-    made = packed(tmp_path, *(marked(id_) for id_ in FIRST))
+@pytest.mark.parametrize(("said", "train_on"), [(2, "all"), (4, "all"), (2, "response")])
+def test_more_and_fewer_than_the_manifest_says_are_found(
+    said: int, train_on: str, tmp_path: Path
+) -> None:
+    made = packed(tmp_path, *(marked(id_) for id_ in FIRST), train_on=train_on)
+    assert made.compare().total == 0
     recount(lambda counts: counts["notes"].update({"kept view": said}))(made)
     (finding,) = made.compare().listed
     assert finding.code == "RP311"
@@ -58,15 +62,28 @@ def test_more_and_fewer_than_the_manifest_says_are_found(said: int, tmp_path: Pa
     assert expected in str(finding)
 
 
-def test_what_was_kept_is_not_left_out_as_too_long(tmp_path: Path) -> None:
+@pytest.mark.parametrize("loss_weights", ["auto", "conversation"])
+def test_what_was_kept_is_not_left_out_as_too_long(loss_weights: str, tmp_path: Path) -> None:
     long = marked("bicycle-chain", " and so on" * 400)
     asked, again = ({"role": "user", "content": text} for text in ("Where?", "Again?"))
     answer = {"role": "assistant", "content": "Here.", "reasoning_content": "Hm" * 999}
     no_room = {"messages": [asked, answer, again, {"role": "assistant", "content": WORD}]}
-    made = packed(tmp_path, long, no_room, max_length=1000)
+    made = packed(tmp_path, long, no_room, max_length=1000, loss_weights=loss_weights)
     (line,) = (made.directory / "rejects.jsonl").read_text().splitlines()
     assert json.loads(line)["reason"] == "overlong"
     findings = made.compare()
+    assert findings.total == 0, findings.listed
+
+
+def test_of_a_dataset_that_was_packed_again_more_may_have_been_kept(tmp_path: Path) -> None:
+    long = marked("umbrella")
+    long["messages"][0]["content"] += " and so on" * 400
+    made = packed(tmp_path, long, marked("small-talk"), packing="none", max_length=2500)
+    repack([made.directory], tmp_path / "again", {"max_length": 600})
+    again = Packed(tmp_path / "again", made.inputs)
+    counts = again.json("manifest.json")["counts"]
+    assert (counts["rejected"], counts["notes"]) == (1, {"kept view": 2})
+    findings = again.compare()
     assert findings.total == 0, findings.listed
 
 

@@ -100,6 +100,12 @@ def test_a_thought_within_the_answer_is_refused() -> None:
     assert answer(said("So: A", thought="A")).reasoning == "A"
 
 
+@pytest.mark.parametrize("content", [[], [{"type": "thinking", "thinking": ""}]])
+def test_an_answer_with_nothing_in_it_is_refused(content: Any) -> None:
+    with pytest.raises(Refused):
+        answer(said(content))
+
+
 def test_a_closing_tag_in_an_answer() -> None:
     text = "It writes </think> and then answers."
     with pytest.raises(Refused):

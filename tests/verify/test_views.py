@@ -75,13 +75,13 @@ def test_a_completion_that_the_template_drops_reasoning_from_is_composed() -> No
 @pytest.mark.parametrize(
     ("filters", "strips", "shown"),
     [
-        ("", ("", ""), "\n Two \n"),
-        (".strip('\\n')", ("\n", "\n"), " Two "),
+        ("", ("", ""), "\n \u00a0Two \n"),
+        (".strip('\\n')", ("\n", "\n"), " \u00a0Two "),
         (" | trim", (WHITE, WHITE), "Two"),
     ],
 )
 def test_reasoning_is_stripped_as_the_template_does(
-    filters: str, strips: tuple[str, str], shown: str
+    filters: str, strips: tuple[str | None, str | None], shown: str
 ) -> None:
     """Only behind a user's message this template shows reasoning; elsewhere it is composed."""
     think = f"<think>{{{{ m.thinking{filters} }}}}</think>" + "{{ m.content }}"
@@ -89,7 +89,7 @@ def test_reasoning_is_stripped_as_the_template_does(
     source += f"{{% endif %}}<|end|>{END}<|bot|>{{% endif %}}"
     rule = rules(source, STOPS, "<think>", "</think>")
     assert rule.forms.strips == strips
-    made = views(rule, ASK, ASK, said("4", thinking="\n Two \n"))
+    made = views(rule, ASK, ASK, said("4", thinking="\n \u00a0Two \n"))
     assert made.views[0].completion == f"<think>{shown}</think>4<|end|>"
 
 
@@ -108,6 +108,20 @@ def test_reasoning_alone_in_the_content_is_as_the_record_has_it() -> None:
     )
     made = views(rule, ASK, said("<think>\nTwo \n</think>"))
     assert made.views[0].completion == "\nTwo "
+
+
+@pytest.mark.parametrize("thought", ["It is four, surely.", "Two.</think>"])
+@pytest.mark.parametrize("content", ["It is four, surely.", ""])
+def test_reasoning_that_a_template_drops_is_as_the_record_has_it(
+    thought: str, content: str
+) -> None:
+    """Though the answer says the same, or a tag stands in it."""
+    shown = "<think></think>{{ m.content.split('</think>')[-1] }}<|end|>"
+    source = f"{USER}<|bot|>{shown}{END}<|bot|><think>{{% endif %}}"
+    record = {"messages": [ASK, said(f"<think>{thought}</think>{content}")]}
+    chat = read_chat(record, Reading(stray_tag="reasoning"))
+    (made,) = build_views(chat, rules(source, STOPS, "<think>", "</think>")).views
+    assert made.completion == thought + (f"</think>{content}<|end|>" if content else "")
 
 
 def test_no_view_of_a_message_that_may_be_context_is_not_checked() -> None:

@@ -75,6 +75,14 @@ def test_line_breaks_behind_reasoning_in_the_content_are_as_many_as_it_has() -> 
     assert parts("reasoning", user("A"), thinks, template="plain") == ["<think>S</think>\n\n"]
 
 
+def test_reasoning_in_the_content_ends_at_the_tag_that_was_read_as_its_end() -> None:
+    reading = {"reasoning": "S</think>", "verbatim": "<think>S</think></think>\nB"}
+    thinks = replace(answer("B", "S"), **reading)
+    assert parts("response", user("A"), thinks, template="plain") == ["B<|im_end|>"]
+    (thought,) = parts("reasoning", user("A"), thinks, template="plain")
+    assert thought == "<think>S</think></think>\n"
+
+
 def test_the_stop_is_of_the_last_part() -> None:
     assert parts("response", user("A"), answer("B", "R")) == ["B<|im_end|>"]
     (calls,) = parts("tool-calls", user("A"), call(None, "S"))
