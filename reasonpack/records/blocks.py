@@ -39,7 +39,7 @@ _MEDIA = (
 )
 """Types of parts that are not text."""
 _BY_MODEL = {"type": "direct"}
-"""What a call of Anthropic's says where the model made it, and no code of its."""
+"""The `caller` of an Anthropic call that the model made itself, not code that it wrote."""
 
 
 # ------------------------------------------------------------ in the content
@@ -115,7 +115,7 @@ def read_blocks(draft: Draft) -> list[Draft]:
 
 
 def _call(block: dict[str, Any]) -> dict[str, Any]:
-    """Return a call as one of `tool_calls`."""
+    """Convert a tool_use block to one of tool_calls."""
     own = ("type", "id", "name", "input", "caller" if block.get("caller") == _BY_MODEL else "")
     return made_call(*map(block.get, ("id", "name", "input"))) | without(block, own)
 

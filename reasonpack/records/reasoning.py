@@ -158,7 +158,7 @@ def repeats(reasoning: str, content: str, *, name: str) -> bool:
 
 
 def is_part(reasoning: str | None, content: str | None) -> bool:
-    r"""Return whether the answer has all lines of the reasoning, longer than `BY_CHANCE` in all.
+    r"""Return whether reasoning longer than `BY_CHANCE` has all of its lines in the answer.
 
     >>> thought = "I list all files of src.\nThen I open a.py."
     >>> is_part(thought, "I list all files of src.\n```ls```\nThen I open a.py.")

@@ -141,13 +141,13 @@ class RecordPlaces:
 
 
 def sort_by_group(entries: Entries) -> tuple[Entries, NDArray[np.int64]]:
-    """Sort entries so that those of a group are adjacent; groups as their first records are.
+    """Sort entries so that those of a group are adjacent, groups in the order of first records.
 
     Returns the sorted entries and their `bounds_of`.
     """
     order = np.lexsort((entries["group"][:, 0], entries["group"][:, 1]))  # a stable sort
     bounds = bounds_of(entries[order])
-    firsts = np.repeat(order[bounds[:-1]], np.diff(bounds))  # index of each group's first record
+    firsts = np.repeat(order[bounds[:-1]], np.diff(bounds))  # of each entry's group
     entries = entries[order[np.argsort(firsts, kind="stable")]]
     return entries, bounds_of(entries)
 

@@ -18,8 +18,8 @@ def renamed(
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return a record or message with fields renamed by `names`, and a note for each of these.
 
-    Only new names in `known` count; the others are those of other objects. The name of a nested
-    field is dotted.
+    Only fields whose new name is in `known` are renamed; the others belong to other objects. The
+    name of a nested field is dotted.
 
     Raises:
         RecordError: reason `conflict`, if the new name already has another value.

@@ -51,7 +51,7 @@ class Ids(list[int]):
         self.array = self._buffer = np.frombuffer(array_of("i", numbers), np.int32)
 
     def extend_by(self, more: Ids) -> None:
-        """Append ids; the arrays of before stay as they are."""
+        """Append ids; arrays that were taken before stay as they are."""
         size, stop = len(self), len(self) + len(more)
         if stop > len(self._buffer):
             self._buffer = np.resize(self._buffer, 2 * stop)

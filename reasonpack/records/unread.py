@@ -24,7 +24,7 @@ _OF_AN_ANSWER: Mapping[str, type | tuple[type, ...]] = {
     "function_call": dict,
 }
 _MISSED: Mapping[str, type | tuple[type, ...]] = dict.fromkeys(REASONING, ())
-"""Names whose misspellings are found, but cannot be read as these names."""
+"""Known names that are recognised if misspelt, but cannot be read here."""
 _OF_A_MESSAGE: Mapping[str, type | tuple[type, ...]] = {
     **_OF_AN_ANSWER,
     **_MISSED,

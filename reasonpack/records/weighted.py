@@ -125,7 +125,7 @@ def _batch_has_weight(batch: pa.RecordBatch) -> bool:
 
 
 def _column_has_weight(column: pa.Array, name: str) -> bool:
-    """Return whether the column `name`, a field of its structs, or a JSON text in it has one."""
+    """Return whether the column `name`, its structs or the JSON texts in it have such a weight."""
     type_ = column.type
     if pa.types.is_list(type_) and pa.types.is_struct(type_.value_type):
         values = column.flatten()

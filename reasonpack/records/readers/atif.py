@@ -8,8 +8,8 @@
 
 The prompt of a step is all steps before it, except system steps with an observation: these are
 operations, which may have changed the context. Steps that were copied from another trajectory are
-only context. A step that stands for several calls, or follows a rewritten context, is not
-trained: what the model saw there is not in the log.
+only context. A step that stands for several calls, follows a rewritten context, or was parsed
+(Terminus) is not trained: what the model saw or wrote there is not in the log.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _trajectory(record: Mapping[str, Any], place: Place) -> Iterator[CallDraft]:
 def _steps(record: Mapping[str, Any], steps: list[Level], own: Level) -> Iterator[CallDraft]:
     agent = record["agent"] if isinstance(record.get("agent"), dict) else {}
     tools = agent.get("tool_definitions")
-    # Terminus has no tools: where it logs calls, it logs what it took its answers apart to.
+    # Terminus has no tools: the calls that it logs were parsed from the text of its answers.
     parses = str(agent.get("name")).startswith("terminus")
     parses = parses and any(not is_absent(each.fields.get("tool_calls")) for each in steps)
     own_id = record.get("trajectory_id") or record.get("session_id") or ""

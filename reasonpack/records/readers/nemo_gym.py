@@ -35,7 +35,7 @@ from reasonpack.records.reading import Reading
 from reasonpack.records.responses import BY_MODEL
 from reasonpack.records.value_types import typed, wrong_type
 
-_OWN = re.compile("rs_[0-9a-f]{32}")
+_GYM_ID = re.compile("rs_[0-9a-f]{32}")
 _VERSION = 1
 """The latest version of a captured call that is read."""
 _IDS = {
@@ -108,9 +108,9 @@ def _calls(begun: CallDraft, items: list[dict[str, Any]], own_id: str) -> Iterat
     asked = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked or []
     if not isinstance(asked, list):
         raise wrong_type(begun.place("prompt"), type(asked).__name__, "a string or a list")
-    history = [Said(_shown(each), begun.place(f"prompt[{i}]")) for i, each in enumerate(asked)]
+    history = [Said(_with_text(each), begun.place(f"prompt[{i}]")) for i, each in enumerate(asked)]
     said = [
-        Said(_shown(without(item, (*_IDS, _ROUTES))), f"response.output[{i}]")
+        Said(_with_text(without(item, (*_IDS, _ROUTES))), f"response.output[{i}]")
         for i, item in enumerate(items)
     ]
     for k, (start, stop) in enumerate(_runs(items)):
@@ -130,16 +130,16 @@ def _calls(begun: CallDraft, items: list[dict[str, Any]], own_id: str) -> Iterat
         yield draft
 
 
-def _shown(item: Any) -> Any:
-    """Return an item of reasoning with its text, which Gym writes as a summary, by ids of its own.
+def _with_text(item: Any) -> Any:
+    """Return a reasoning item of Gym's, recognised by its id, with its summary as its text.
 
-    Several parts are several blocks of reasoning, which no chat template can show.
+    A summary of several parts is several blocks of reasoning, which no template can render.
     """
     summary = item.get("summary") if isinstance(item, dict) else None
     if not isinstance(summary, list) or len(summary) != 1 or not isinstance(summary[0], dict):
         return item
     hides = not (is_absent(item.get("content")) and is_absent(item.get("encrypted_content")))
-    if hides or not _OWN.fullmatch(str(item.get("id"))):
+    if hides or not _GYM_ID.fullmatch(str(item.get("id"))):
         return item
     text = {"type": "reasoning_text", "text": summary[0].get("text")}
     return {**item, "summary": [], "content": [text]}

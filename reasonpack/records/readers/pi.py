@@ -95,7 +95,7 @@ def _entries(lines: Sequence[Line]) -> Iterator[Line]:
 
 
 def _kept(way: Sequence[Line]) -> Sequence[Line]:
-    """Return the entries in context; after a compaction: itself, what it kept, what follows."""
+    """Return the entries in context; after a compaction: that, what it kept, and what follows."""
     found = [i for i, line in enumerate(way) if line.fields.get("type") == "compaction"]
     if not found:
         return way

@@ -86,7 +86,7 @@ def _calls(trace: Mapping[str, Any], own: Level, nodes: list[Level]) -> Iterator
             continue
         way = _way(nodes, i)
         before = [nodes[n] for n in way[:-1]]
-        holder = nodes[way[0]] if by_root else own  # the prompt showed those of its root
+        holder = nodes[way[0]] if by_root else own  # the root has the tools of the prompt
         tools = holder.fields.get("tools")
         draft = draft_of(
             [Said(each.fields["message"], f"{each.path}.message") for each in before],
