@@ -224,7 +224,7 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         ids(weight=-1),
         "weight",
         "weight: got -1, expected a number that is 0 or more",
-        "Write advantage",
+        "Write a negative advantage",
     ),
     "a reward that 32 bits cannot hold": (
         ids(reward=1e39),
