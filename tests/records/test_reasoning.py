@@ -198,7 +198,7 @@ def test_reasoning_that_repeats_the_answer(
     "content", [f"DISCUSSION\n{LONG}\n```\nls\n```", LONG.replace(", ", ",\n```ls```\n")]
 )
 def test_a_thought_that_stands_within_the_answer_is_refused(content: str) -> None:
-    with pytest.raises(RecordError, match=r"messages\[1\]\.thought: a thought that stands in"):
+    with pytest.raises(RecordError, match=r"messages\[1\]\.thought: a thought that is in"):
         answer(content=content, thought=LONG.replace(", ", ",\n"))
     assert answer(content=content, reasoning=LONG).reasoning == LONG
 
