@@ -146,7 +146,12 @@ _NULL_FIX = (
 
 def _object_in(text: str, path: str) -> dict[str, Any]:
     """Decode arguments written as text, which must be a JSON object."""
-    value = strict_json.decode(text.encode(), path) if text.strip() else None
+    try:
+        value = strict_json.decode(text.encode(), path) if text.strip() else None
+    except RecordError as error:
+        if error.reason == "json":
+            error.fix += " If the call was cut off, leave it out (--on-error skip)."
+        raise
     if not isinstance(value, dict):
         what = f"{quoted(text)} is no JSON object, expected the arguments of a call"
         raise RecordError("tools", path, what, fix="Write {} where there are none.")

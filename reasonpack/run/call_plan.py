@@ -57,7 +57,8 @@ def formats_of_inputs(files: Sequence[tuple[Place, str]], options: Options) -> d
     """
     if options.input_format == "chat":
         return {}
-    found = ((name, _format(place, name)) for place, name in files)
+    names = renamed_fields(options.field)
+    found = ((name, _format(place, name, names)) for place, name in files)
     return {name: format_ for name, format_ in found if format_ is not None}
 
 
@@ -82,7 +83,7 @@ def kind_of_inputs(formats: Mapping[str, str], options: Options) -> Kind:
     return next(iter(found), "calls" if options.input_format == "calls" else "chats")
 
 
-def _format(place: Place, name: str) -> str | None:
+def _format(place: Place, name: str, names: Mapping[str, str]) -> str | None:
     """Tell the format of the first record of a file; None where no record says it."""
     try:
         container = content_kind(place, name)
@@ -91,7 +92,7 @@ def _format(place: Place, name: str) -> str | None:
         for record in islice(read_records(unit, place), LOOKED_AT):
             fields = _fields(record)
             if fields is not None:
-                return format_of(fields)
+                return format_of({names.get(key, key): one for key, one in fields.items()})
     except StorageError:
         pass  # the plan says it, too
     return None

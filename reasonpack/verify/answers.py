@@ -171,6 +171,8 @@ def _ended(message: Json, holder: Json) -> Json:
     ends = {name: holder[name] for name in ENDS if isinstance(holder.get(name), str)}
     if "finish_reason" in ends and "stop_reason" in ends:
         ends = {"finish_reason": ends["finish_reason"], "partial": True}
+    if isinstance(holder.get("matched_stop"), str):
+        ends["partial"] = True
     return {**ends, **message}
 
 

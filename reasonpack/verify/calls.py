@@ -127,7 +127,8 @@ def _with_options(record: Json, reading: Reading) -> Json:
             record = _without(record, [first, *more])
     if any(name.split(".")[0] in _LEVELS for name in reading.renamed):
         raise NotChecked("a renamed field within a request or a response")
-    return renamed(record, reading.renamed, {*_OF_A_CALL, *_LOGPROBS, *_MASK, *_VALUES})
+    known = {*_OF_A_CALL, *_LOGPROBS, *_MASK, *_VALUES, *_ASKED, *_CONTEXT, "request"}
+    return renamed(record, reading.renamed, known)
 
 
 def _without(value: Any, names: Sequence[str]) -> Any:

@@ -447,6 +447,8 @@ def test_what_a_request_says_to_the_template(request_: Any, variables: Any) -> N
         ({"finish_reason": "stop", "stop_reason": None}, {}, True),
         ({"finish_reason": "stop", "stop_reason": "\nObservation"}, {}, False),
         ({"finish_reason": "stop", "stop_reason": 151643}, {}, True),
+        ({"finish_reason": "stop", "matched_stop": 151643}, {}, True),
+        ({"finish_reason": "stop", "matched_stop": "\nObservation"}, {}, False),
         ({"finish_reason": "stop"}, {"stop": ["\n"]}, False),
         ({"finish_reason": "stop"}, {"stop_token_ids": [5]}, False),
         ({"finish_reason": "tool_calls"}, {"stop": None}, True),

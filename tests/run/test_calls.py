@@ -599,6 +599,17 @@ def test_chats_and_calls_are_not_mixed_unseen(tmp_path: Path) -> None:
         pack_files(paths, tmp_path / "out", OPTIONS)
 
 
+def test_fields_that_are_renamed_say_what_an_input_holds(tmp_path: Path) -> None:
+    ask, answer = said("user", "2+2?"), said("assistant", "4")
+    record = {
+        "request_body": {"messages": [ask]},
+        "response_body": {"choices": [{"message": answer}]},
+    }
+    names = ("request_body=request", "response_body=response")
+    manifest, _ = packed(tmp_path, [record], field=names)
+    assert manifest.counts.packed == 1
+
+
 def test_a_dry_run_of_few_calls_reads_all(tmp_path: Path) -> None:
     source = written(tmp_path / "calls.jsonl", agents(bad=False))
     found = estimate([source], OPTIONS, run=run())

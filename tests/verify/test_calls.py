@@ -196,6 +196,8 @@ READ: dict[str, Any] = {
             {"step_id": 1, "source": "user", "message": "2+2?"},
             {"step_id": 2, "source": "agent", "message": "a", "tool_calls": [
                 {"tool_call_id": "c", "function_name": "f", "arguments": {}}]}]},
+    "an answer that SGLang stopped at a text": {"messages": [ASK], "choices": [
+        {"message": ANSWER, "finish_reason": "stop", "matched_stop": "."}]},
     "ids in a request": {"request": {"token_ids": [5], "messages": [ASK]}, "response": {
         "choices": [{"token_ids": [7, 2], "message": ANSWER}]}},
     "an answer of Ollama's": {"request": {"messages": [ASK]}, "response": {

@@ -31,7 +31,7 @@ _RESPONSE = TOKEN_FIELDS | {
     *("id", "choices", "output", "status", "incomplete_details", "error"),
     *ECHOES,
 }
-_CHOICE = TOKEN_FIELDS | {"message", "text", "index", *ENDS}
+_CHOICE = TOKEN_FIELDS | {"message", "text", "index", "matched_stop", *ENDS}
 _CANDIDATE = TOKEN_FIELDS | {*CALL_FLAGS, *ENDS, "message", "text", "response", "completion", "id"}
 _HELD = ("message", "response", "completion", "text")
 """Fields in which a candidate may hold its answer."""
@@ -208,11 +208,13 @@ def _choices(response: dict[str, Any], at: Place) -> Iterator[Answer]:
 def _with_ends(message: dict[str, Any], holder: Mapping[str, Any]) -> dict[str, Any]:
     """Add to a message the fields of the object around it that say how it ended.
 
-    Next to a `finish_reason`, `stop_reason` is the text at which vLLM stopped.
+    Next to a `finish_reason`, `stop_reason` is the text at which vLLM stopped; `matched_stop` is
+    SGLang's.
     """
     ends = {name: holder[name] for name in ENDS if isinstance(holder.get(name), str)}
-    stopped = {"partial": True} if {"finish_reason", "stop_reason"} <= ends.keys() else {}
-    return {**ends, **message, **stopped}
+    stopped = {"finish_reason", "stop_reason"} <= ends.keys()
+    stopped |= isinstance(holder.get("matched_stop"), str)
+    return {**ends, **message, **({"partial": True} if stopped else {})}
 
 
 def _responses(response: dict[str, Any], at: Place) -> Answer:
