@@ -190,7 +190,7 @@ def _unread(
 ) -> Iterator[Field]:
     wraps, tells = key in WRAPPERS, key in known.telling
     strict, harmless = known.strict or tells, key in known.harmless and not tells
-    if isinstance(value, dict) and (wraps or harmless or not strict):
+    if isinstance(value, dict) and key != "usage" and (wraps or harmless or not strict):
         inner = known.inside(strict=strict and wraps)
         refused = [each for each in unread(value, inner, path, texts=texts, name=name)
                    if each.refused]  # fmt: skip

@@ -269,7 +269,8 @@ def _chat(places: Sequence[Json], answer: Any, reading: Reading, *, has_ids: boo
     if answer is None and goes_on:
         *asked, answer = asked
     items = answer if isinstance(answer, list) else [answer]
-    if goes_on and items[0].get("type") == "message" and items is not answer:
+    may_go_on = goes_on and items is not answer  # as Anthropic's and OpenRouter's do
+    if may_go_on and (items[0].get("type") == "message" or "native_finish_reason" in items[0]):
         raise NotChecked("an answer that may continue the last message of the prompt")
     context = _context(record, request, *echo)
     if isinstance(asked, list) and asked and "system" in context:

@@ -49,6 +49,15 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         "request.prompt: the conversation that it names is not in the log",
         "Log the whole input of each request, or the ids of prompt and completion.",
     ),
+    "an answer that goes on with the last message": (
+        {
+            "messages": [ASK, {"role": "assistant", "content": "It is"}],
+            "choices": [{"message": {"content": " 4"}, "native_finish_reason": "stop"}],
+        },
+        "content",
+        "messages[1]: an answer that continues the assistant message at the end of the prompt",
+        "Log the ids of prompt and completion, or leave the call out.",
+    ),
     "a prompt that the service edited": (
         {
             "messages": [ASK],

@@ -185,6 +185,7 @@ def test_what_is_missing_under_a_misspelt_name_is_read_as_the_fix_says(
 READ: list[tuple[Json, dict[str, int]]] = [
     (of_answer(think=None, cot="", plan=[], zzz={}), {}),
     (of_answer(usage={"completion_tokens_details": {"reasoning_tokens": 5}}), {}),
+    (of_answer(usage={"server_tool_use": {"web_search_requests": 1}, "tool_turns": [5]}), {}),
     (of_answer(name="bot", id="m1", metadata={"source": "x"}, timestamp=5), {}),
     (of_answer(text="4"), {}),
     (of_answer(reasoning=LONG, rationale=LONG[:41]), {}),

@@ -260,6 +260,13 @@ def test_fields_are_left_out_and_renamed_as_told(form: str) -> None:
             NotChecked,
         ),
         ({"request": "{}", "response": "4"}, Refused),
+        (
+            {
+                "messages": [ASK, ANSWER],
+                "choices": [{"message": {"content": "5"}, "native_finish_reason": "stop"}],
+            },
+            NotChecked,
+        ),
         ({"messages": [ASK], "response": 'data: {"choices": []}'}, Refused),
         ({"messages": [ASK], "response": [{"object": "chat.completion.chunk"}]}, Refused),
         ({"messages": [ASK]}, Refused),

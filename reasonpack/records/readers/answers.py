@@ -202,6 +202,7 @@ def _choices(response: dict[str, Any], at: Place) -> Iterator[Answer]:
             levels=(outer, inner),
             failed=said is None and not choice.keys() & TOKEN_FIELDS,
             is_raw=message is None,
+            continues="native_finish_reason" in choice,  # as OpenRouter says that models do
         )
 
 
