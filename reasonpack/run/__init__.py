@@ -1,1 +1,1 @@
-"""The layer that runs work units: plan, process, publish."""
+"""Runs: plans work units, processes them on any engine, and publishes a dataset."""

@@ -1,10 +1,10 @@
-"""Rows of a unit that are to be shuffled: in the order of random keys, a batch for each bucket.
+"""The rows of a unit, to be shuffled → an Arrow file sorted by random keys, a batch per bucket.
 
     rows of unit 7      keys from seed, split, unit      unshuffled/data/train-00007-of-00100.arrow
     r0 r1 r2 r3 …  ──→  0.52 0.91 0.03 0.27 …       ──→  bucket 3: r2 │ … │ 27: r3 │ … │ 52: r0 │ …
 
-A bucket has the keys of an equal part of all, and there are as many as units. So whoever reads one
-bucket of all units has rows that follow one another in the order of all keys.
+There are as many buckets as units, each for an equal range of keys. Bucket N of all units together
+has every row of the dataset whose key is in range N.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ KEY = "key"
 
 
 def row_keys(seed: int, split: str, unit: int, count: int) -> NDArray[np.uint64]:
-    """Return the random keys of the rows that a unit has in a split.
+    """Return u64[count], the random sort keys of the rows that a unit has in a split.
 
     >>> row_keys(0, "train", 7, 2).tolist()
     [7102389678314576832, 1628450495802994839]
@@ -49,16 +49,16 @@ def write_buckets(
     *,
     buckets: int,
 ) -> None:
-    """Write rows by their keys, as an Arrow file with a batch for each bucket.
+    """Write rows to `sink` in the order of their keys, as an Arrow file with a batch per bucket.
 
-    A row is the indices of its samples.
+    Each of `rows` lists the indices of its samples.
     """
     order = np.argsort(keys, kind="stable")
     edges = [(number << 64) // buckets for number in range(1, buckets)]
     bounds = [0, *np.searchsorted(keys[order], np.array(edges, np.uint64)).tolist(), len(rows)]
     keyed = schema_.append(pa.field(KEY, pa.uint64()))
     options = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
-    whole = pa.BufferOutputStream()  # each batch would be many small writes
+    whole = pa.BufferOutputStream()  # else each batch would be many small writes
     with pa.ipc.new_file(whole, keyed, options=options) as file:
         for start, stop in itertools.pairwise(bounds):
             own = order[start:stop]
@@ -72,11 +72,11 @@ def write_buckets(
 def read_bucket(
     unshuffled: Place, split: str, bucket: int, *, units: int
 ) -> tuple[list[Sample], list[list[int]]]:
-    """Read a bucket of all units.
+    """Read one bucket from the files of all units.
 
     Returns:
-        The samples of its rows, and for each row the indices of these, in the order of the keys;
-        of equal ones in that of the units.
+        The samples, and each row as the indices of its samples. Rows are in the order of their
+        keys; rows with equal keys in the order of their units.
     """
     samples: list[Sample] = []
     rows: list[list[int]] = []

@@ -1,10 +1,10 @@
-"""Inputs with calls → their groups, units and optional columns; and whether inputs hold calls.
+"""Input files → whether they hold calls; calls → their groups, units and optional columns.
 
---input-format auto     the first record of each input: all calls, or all chats
-groups.index            beside plan.json: where the records of each group are
---call-columns auto     keys are looked for as bytes, wherever they stand in a record, since a plan
-                        reads all records and decodes none; a quote within a text is escaped, so
-                        that the text of a message looks like no key
+--input-format auto     the first record of each input decides: all are calls, or all are chats
+groups.index            written next to plan.json: where the records of each group are
+--call-columns auto     the bytes of records are searched for keys, at any depth, because a plan
+                        reads all records and decodes none; the text of a message is not taken
+                        for a key, because quotes within a text are escaped
 """
 
 from __future__ import annotations
@@ -31,29 +31,30 @@ from reasonpack.wording import count, listed
 
 INDEX = "groups.index"
 LOOKED_AT = 100
-"""Records of an input of which the first that can be decoded says what they are."""
+"""How many records of an input are read to find one that can be decoded."""
 
 ALWAYS = ("loss_weights", *OF_CALLS)
 """Columns that every dataset of calls has."""
 COLUMNS = ("logprobs", "advantages", "call_reward", "call_role", "preference_labels")
-"""Columns that a dataset of calls may have."""
+"""Columns that a dataset of calls may have in addition."""
 _IDS = rb"\s*:\s*\[\s*\d"
 _LIST = rb"\s*:\s*[\[{]\s*[^\s\]}]"
 _NUMBERS = rb"(?:\s*:\s*[-.\d]|%b)" % _LIST
 _KNOWN: Mapping[str, tuple[str, ...]] = {**TOKEN_NAMES, **VALUE_NAMES}
 Kind = Literal["chats", "calls", "sessions"]
-"""What inputs are; each file of sessions is a group."""
+"""What all inputs hold; a file of `sessions` is one group of calls."""
 
 
 PlannedCalls = tuple[Grouped, tuple[str, ...]]
-"""Calls that are to be packed: their groups, and the optional columns of the rows."""
+"""The groups of the calls to pack, and the optional columns of the rows."""
 
 
 def formats_of_inputs(files: Sequence[tuple[Place, str]], options: Options) -> dict[str, str]:
-    """Find the format of inputs, by the first record of each; not of those where none says it.
+    """Find the format of each input by its first record that can be decoded.
 
     Returns:
-        What `format_of` says, by the name of the file; nothing where all is read as chats.
+        Formats as `format_of` names them, by file name, without files that have no such record;
+        empty if --input-format makes all inputs chats.
     """
     if options.input_format == "chat":
         return {}
@@ -63,10 +64,10 @@ def formats_of_inputs(files: Sequence[tuple[Place, str]], options: Options) -> d
 
 
 def kind_of_inputs(formats: Mapping[str, str], options: Options) -> Kind:
-    """Tell what inputs of some formats are read as.
+    """Return what inputs with these formats are read as.
 
     Raises:
-        UsageError: some are of one kind and some of another.
+        UsageError: the inputs are of different kinds.
     """
     kinds: dict[str, Kind] = {
         name: "sessions" if found in SESSIONS else "chats" if found == CHAT else "calls"
@@ -84,7 +85,7 @@ def kind_of_inputs(formats: Mapping[str, str], options: Options) -> Kind:
 
 
 def _format(place: Place, name: str, names: Mapping[str, str]) -> str | None:
-    """Tell the format of the first record of a file; None where no record says it."""
+    """Return the format of a file's first record that can be decoded; None without one."""
     try:
         container = content_kind(place, name)
         stop = 1 if container in {"parquet", "arrow"} else -1
@@ -94,12 +95,12 @@ def _format(place: Place, name: str, names: Mapping[str, str]) -> str | None:
             if fields is not None:
                 return format_of({names.get(key, key): one for key, one in fields.items()})
     except StorageError:
-        pass  # the plan says it, too
+        pass  # reported when the plan reads the file
     return None
 
 
 def _fields(record: Record) -> dict[str, Any] | None:
-    """Decode a record; None where it is none, of which its unit says what is wrong."""
+    """Decode a record; None if it is no JSON object, which is reported when its unit is packed."""
     try:
         fields = strict_json.decode_line(record.line) if record.row is None else record.row
     except RecordError:
@@ -115,13 +116,13 @@ def plan_calls(
     unit_bytes: int,
     folder: Path,
 ) -> PlannedCalls:
-    """Group the calls of some inputs, and find which optional columns they need.
+    """Group the calls of the inputs, and find which optional columns they need.
 
-    The records of files in which none can be looked up are written to `folder`.
+    Records of files without random access, such as compressed ones, are copied to `folder`.
 
     Raises:
-        UsageError: there is no one field that groups them, a group is too large, or the options
-            ask for what is not done with calls.
+        UsageError: no single field groups the calls, a group is too large, or an option cannot
+            be used with calls.
     """
     if options.loss_weights == "none":
         what = "calls, whose weights add up where they train the same"
@@ -144,10 +145,10 @@ def plan_calls(
 
 
 def check_columns(options: Options) -> None:
-    """Refuse columns of calls that nobody knows, whatever the inputs are.
+    """Check the names in --call-columns, for inputs of any kind.
 
     Raises:
-        UsageError: there is such a one.
+        UsageError: a name is unknown.
     """
     asked = {*options.call_columns} - {"none"}
     if asked != {"auto"} and (unknown := sorted(asked - {*COLUMNS})):
@@ -157,7 +158,7 @@ def check_columns(options: Options) -> None:
 
 
 def _field(options: Options, kind: Kind) -> str:
-    """Return the field that groups the records, or what stands for one."""
+    """Return the field that groups the records, or `auto`, `NONE` or `FILE`."""
     if kind != "sessions":
         return NONE if options.group_by == "none" else options.group_by
     if options.group_by != "auto":
@@ -167,7 +168,7 @@ def _field(options: Options, kind: Kind) -> str:
 
 
 def grouping_note(grouping: Grouping) -> str:
-    """Say how calls are put together."""
+    """Return a note for the user on how the calls are grouped."""
     records, groups = count(grouping.records, "record"), count(grouping.groups, "group")
     if grouping.field == NONE:
         return (
@@ -182,14 +183,14 @@ def grouping_note(grouping: Grouping) -> str:
 
 
 class KeyColumns:
-    """Looks for the keys of optional columns in records.
+    """Finds the optional columns that records need, by the keys in their bytes.
 
     Args:
-        renamed: names of fields, each with the known name that it is read under.
+        renamed: names of fields, each with the known name that it is read as.
         ignored: names of fields that are not read.
 
     Attributes:
-        found: columns of which a key was seen.
+        found: columns for which a record has a key with a value.
 
     >>> keys = KeyColumns()
     >>> line = b'{"prompt_ids": [1], "completion_ids": [2], "logprobs": [-0.5], "reward": null}'
@@ -225,17 +226,17 @@ class KeyColumns:
         self._keys = _pattern([key for names, _ in looked_for.values() for key in names], b"")
 
     def see(self, line: bytes, new: bytes) -> None:
-        """Look at the next record, and for keys in that part of it which no record before has."""
+        """Search the next record, `line`, for keys; `new` is what no earlier record has of it."""
         for key in set(self._keys.findall(line if self._lacks_ids else new)):
             name = self._columns[key]
             if name in self.found or not self._patterns[name].search(line):
                 continue
-            if name != "logprobs" or self._ids.search(line):  # of which tokens they are
+            if name != "logprobs" or self._ids.search(line):  # logprobs need token ids
                 self.found.add(name)
             else:
                 self._lacks_ids = True
 
 
-def _pattern(names: Sequence[str], behind: bytes) -> re.Pattern[bytes]:
+def _pattern(names: Sequence[str], after: bytes) -> re.Pattern[bytes]:
     listed = b"|".join(re.escape(name).encode() for name in names) or rb"(?!)"
-    return re.compile(rb'"(?:%b)"%b' % (listed, behind))
+    return re.compile(rb'"(?:%b)"%b' % (listed, after))

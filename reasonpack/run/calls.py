@@ -1,14 +1,14 @@
-"""Groups of calls → samples, one a group, and what of them cannot be packed.
+"""Groups of calls → samples, one per group, and rejects.
 
     records ─→ calls ─→ views, or ids as logged ─→ the forest of a group ─→ sample ─→ rows
-       └─────────── what cannot be packed ───────────→ rejects
+       └───────── records that cannot be packed ─────→ rejects
 
     prompt_ids 5 6, completion_ids 7 2      tokens 5 6 7 2
     logprobs −0.1 −0.2, weight 0.5          logprobs 0 0 −0.1 −0.2, weight 0.5 of tokens 7 and 2
 
-A record that cannot be packed is left out of its group: what the other calls train does not depend
-on it. With ids, they are trained as they were logged; messages beside them are compared. Memory is
-the distinct text of the groups that wait for their ids together.
+A record that cannot be packed is left out of its group, which does not change how the other calls
+are trained. Logged token ids are trained as they are; if a call has messages too, their rendering
+is only compared with the ids. Memory is the distinct text of the groups that are encoded together.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ from reasonpack.tokens.tokenizer import Tokenizer
 from reasonpack.tokens.view_tokens import Pieces
 
 ENCODED_AT_ONCE = 1 << 25
-"""Characters of text after which groups do not wait for more."""
+"""Characters of text from which the waiting groups are encoded and written."""
 ROLES = {"none": 0, "chosen": 1, "rejected": 2}
 
 
 class CallGroups(Work[Group]):
-    """The groups of a unit that wait, and what the others became."""
+    """Lays out the groups of a unit."""
 
     def begin(self) -> None:
-        """Forget the texts of groups that are written."""
+        """Start a new batch: no group waits."""
         super().begin()
         self.groups: list[WaitingGroup] = []
         self.characters = 0
 
     def read(self, each: Group, times: int) -> None:
-        """Read a group; write those that wait where their texts are many."""
+        """Read a group; encode and write all waiting groups if their text is long."""
         waiting = GroupReader(self, each, times).read()
         self.characters += waiting.characters
         self.groups.append(waiting)
@@ -65,7 +65,7 @@ class CallGroups(Work[Group]):
             self.flush()
 
     def write(self) -> None:
-        """Write a sample for each group that waits."""
+        """Write the samples of the waiting groups."""
         for group in self.groups:
             with stage("lay out"):
                 self._write(group)
@@ -95,7 +95,7 @@ class CallGroups(Work[Group]):
         for each, weight in zip(kept, self._weights(kept), strict=True):
             cut = each.cut
             if each.cut is not None and each.call.prompt_ids is None:
-                cut = each.cut.beside(written)
+                cut = each.cut.with_shared_borders(written)
                 written.add(each.cut)
             call = replace(each.call, weight=weight)
             view = call_view(call, cut, self.pieces, self.columns, len(forest))
@@ -118,7 +118,7 @@ class CallGroups(Work[Group]):
         self.laid.splits += [split] * len(samples)
 
     def _kept(self, group: WaitingGroup) -> dict[int, list[Waiting]]:
-        """Return the calls of each record that can be packed but those that are logged twice."""
+        """Return the calls to pack, repeated ones once, by their record; reject faulty records."""
         seen: dict[tuple[str, int, int], list[Waiting]] = {}
         kept: dict[int, list[Waiting]] = {}
         contents: dict[int, bytes] = {}
@@ -157,10 +157,10 @@ class CallGroups(Work[Group]):
         return kept
 
     def _too_long(self, calls: Sequence[Waiting]) -> dict[int, LeftOut]:
-        """Return those calls of a record that are too long, by number, if any is short enough.
+        """Return the calls of a record that are too long, by their number.
 
         Raises:
-            RecordError: none is, or one is not and `options.overlong` leaves none out.
+            RecordError: all calls are too long, or one is and `options.overlong` is not `split`.
         """
         long: dict[int, LeftOut] = {}
         for each in calls:
@@ -172,7 +172,7 @@ class CallGroups(Work[Group]):
         return long
 
     def _weights(self, calls: Sequence[Waiting]) -> list[float]:
-        """Return what each trained token of a call weighs, as `schemas/FORMAT.md` describes it."""
+        """Return the weight of each call's trained tokens, as `schemas/FORMAT.md` defines it."""
         weights = [each.call.weight for each in calls]
         scheme = self.options.loss_weights
         if scheme in {"auto", "data"}:
@@ -188,21 +188,21 @@ class CallGroups(Work[Group]):
         return [w / max(1, tokens[each]) for w, each in zip(weights, alike, strict=True)]
 
     def _key(self, waiting: Waiting) -> tuple[str, int, int]:
-        """Return the id of a call, or, without one, what it has in common with equal calls."""
+        """Return the id of a call; without one, its number in the record and its size."""
         call = waiting.call
         if call.id == call.where or call.id.startswith(f"{call.where}#"):
             return "", waiting.number, size_of(call, waiting.cut, self.pieces)
         return call.id, 0, 0
 
     def _content(self, waiting: Waiting) -> bytes:
-        """Return all that a call says, but its id; its text in tokens."""
+        """Return a hash of a call without its id; its messages count as tokens."""
         view = call_view(waiting.call, waiting.cut, self.pieces)
         own = view.tokens.tobytes() + view.trained.tobytes() + f"{view.prompt}".encode()
         return hashlib.sha256(content_of(waiting.call) + own).digest()
 
 
 def _joint_note(joined: Joined, view: CallView) -> str:
-    """Name how a call joined the others, and the message at which its history was rewritten."""
+    """Return a note on how a call joined the others, with the first message that is rewritten."""
     note = f"joined-{joined.joint}"
     if joined.joint != "rewritten":
         return note
@@ -210,11 +210,11 @@ def _joint_note(joined: Joined, view: CallView) -> str:
     return f"{note} message {message}" if message >= 0 else f"{note} token ids"
 
 
-# --- a call in tokens, and what stands beside them -------------------------------------
+# --- a call in tokens, and its values --------------------------------------------------
 
 
 def carries_values(call: Call) -> bool:
-    """Tell whether a call has values that cannot be added to those of another."""
+    """Return whether a call has a role or values that cannot be added up with another call's."""
     values = (call.logprobs, call.advantages, call.reward)
     return call.role != "none" or any(each is not None for each in values)
 
@@ -226,9 +226,9 @@ def call_view(
     columns: AbstractSet[str] = frozenset(),
     number: int = 0,
 ) -> CallView:
-    """Return the view of a call in tokens, with its values of optional `columns`.
+    """Return the view of a call in tokens, with its values for optional `columns`.
 
-    `cut` has its texts, None where it has ids; `number` is that of the call in its group.
+    `cut` may be None if the call has ids; `number` is the index of the call in its group.
     """
     if call.prompt_ids is not None and call.completion_ids is not None:
         header = prompt = len(call.prompt_ids)
@@ -264,7 +264,7 @@ def call_view(
 
 
 def size_of(call: Call, cut: CutCall | None, pieces: Pieces) -> int:
-    """Count the tokens of a call."""
+    """Return the number of tokens of a call, prompt and completion."""
     if call.prompt_ids is not None and call.completion_ids is not None:
         return len(call.prompt_ids) + len(call.completion_ids)
     assert cut is not None
@@ -272,7 +272,7 @@ def size_of(call: Call, cut: CutCall | None, pieces: Pieces) -> int:
 
 
 def content_of(call: Call) -> bytes:
-    """Return a hash of all that a call says, but its id and its messages."""
+    """Return a hash of a call without its id and its messages."""
     hash_ = hashlib.sha256()
     arrays: list[NDArray[Any] | None]
     arrays = [call.prompt_ids, call.completion_ids, call.logprobs, call.advantages]
@@ -288,9 +288,9 @@ def content_of(call: Call) -> bytes:
 
 
 def key_of_calls(calls: Iterable[Call]) -> bytes:
-    """Return what those of a group that are trained say, each once; nothing where none is.
+    """Return the joined hashes of a group's trained calls, repeated calls once; empty for none.
 
-    Groups with the same key are equal, as `schemas/FORMAT.md` describes it.
+    Groups with the same key are duplicates, as `schemas/FORMAT.md` defines them.
     """
     found = dict.fromkeys(
         (each.id.removeprefix(each.where), _hash_of(each)) for each in calls if each.trained
@@ -308,7 +308,7 @@ def _hash_of(call: Call) -> bytes:
 
 
 def compared(call: Call, cut: CutCall, pieces: Pieces, tokenizer: Tokenizer) -> tuple[str, str]:
-    """Say how the ids of a call agree with what its messages are rendered to, and where not."""
+    """Compare a call's ids with its rendered messages; return a note, and the first difference."""
     assert call.prompt_ids is not None
     assert call.completion_ids is not None
     tokens, stops = pieces.tokens(cut.pieces)
@@ -329,7 +329,7 @@ def compared(call: Call, cut: CutCall, pieces: Pieces, tokenizer: Tokenizer) -> 
 
 
 def columns_of_calls(calls: Sequence[Call]) -> Calls:
-    """Return what the columns of calls say of each."""
+    """Return the values of the columns `call_id`, `call_role` and `call_reward`."""
     rewards = [np.nan if call.reward is None else call.reward for call in calls]
     roles = np.array([ROLES[call.role] for call in calls], np.uint8)
     return Calls([call.id for call in calls], roles, np.array(rewards, np.float32))

@@ -1,4 +1,4 @@
-"""What a run was asked for → what it needs in memory: tokenizer, template, limits."""
+"""Options of a run → what it loads into memory: tokenizer, templates, limits."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ def _learned(rendering: Rendering) -> Learned:
 
 
 class Context(Struct, frozen=True):
-    """What `Options` name, loaded.
+    """What the options of a run name, loaded.
 
     Attributes:
         tokenizer: exact ids for text.
-        without_tools: how conversations without tools become text.
-        with_tools: how those with tools do.
+        without_tools: how conversations without tools are rendered.
+        with_tools: how conversations with tools are rendered.
         max_position: tokens of the longest view allowed; None for no limit.
         notes: what the user should know about the model.
         reading: how records are read.
-        shares: of the conversations that are set apart, by split.
+        shares: share of the conversations in each split other than `train`.
     """
 
     tokenizer: Tokenizer
@@ -68,13 +68,13 @@ class Context(Struct, frozen=True):
 
     @property
     def templates(self) -> list[Learned]:
-        """What was learned of each template, for the plan and the manifest."""
+        """What was learned about each template, for the plan and the manifest."""
         found = [self.without_tools, self.with_tools]
         return [_learned(each) for each in found[: 1 + (found[0] is not found[1])]]
 
     @property
     def hashes(self) -> dict[str, str]:
-        """What tokenizer and templates are, for the plan and the shards."""
+        """SHA-256 of tokenizer, templates and special tokens, for the plan and the shards."""
         return {
             "tokenizer": self.tokenizer.sha256,
             "template": self.without_tools.template.sha256,
@@ -83,19 +83,19 @@ class Context(Struct, frozen=True):
         }
 
     def rendering(self, conversation: Conversation) -> Rendering:
-        """Return how this conversation becomes text."""
+        """Return how a conversation is rendered."""
         return self.with_tools if conversation.tools else self.without_tools
 
     def split(self, conversation: Conversation) -> str:
-        """Return the split that a conversation is of."""
+        """Return the split of a conversation."""
         return split_of(key(conversation), self.shares) if self.shares else TRAIN
 
 
 def check_rows(options: Options) -> None:
-    """Refuse to join samples to rows of no length.
+    """Check the options for rows of several samples.
 
     Raises:
-        UsageError: that is what options say.
+        UsageError: --packing without --max-length, or --max-cost without --packing.
     """
     if options.packed and options.max_length is None:
         raise UsageError("--packing", "no row length", "one", "pass --max-length TOKENS")
@@ -104,15 +104,15 @@ def check_rows(options: Options) -> None:
 
 
 class Loaded:
-    """What the options of a run name, loaded once in each process that packs.
+    """Context and encoder of a run, loaded once in each process that packs.
 
-    It pickles as these options: a process that gets it so loads anew; one that is forked has what
-    is loaded.
+    Only its attributes are pickled: a process that unpickles them loads anew, while a forked
+    process has what was loaded before.
 
     Attributes:
         options: of the run.
-        choice: of what encodes texts; no byte of a shard depends on it.
-        input_bytes: of the run, about, by which `load` loads a backend.
+        choice: of the backend that encodes texts; no byte of a shard depends on it.
+        input_bytes: size of the run's input, about, by which `load` chooses a backend.
     """
 
     def __init__(self, options: Options, choice: Choice = AUTO, input_bytes: int = 0) -> None:
@@ -124,11 +124,11 @@ class Loaded:
 
     @cached_property
     def context(self) -> Context:
-        """What options name; see `load_context`."""
+        """The context of the options; see `load_context`."""
         return load_context(self.options)
 
     def encoder(self, input_bytes: int) -> Encoder:
-        """Return what encodes texts, for a run whose input has so many bytes."""
+        """Return the encoder for a run with `input_bytes` of input."""
         backends = self.choice.backends(input_bytes)
         if backends not in self._encoders:
             encoder = Encoder(self.context.tokenizer, backends, self.choice.check_rate)
@@ -136,7 +136,7 @@ class Loaded:
         return self._encoders[backends]
 
     def load(self) -> None:
-        """Load all of it now."""
+        """Load context and encoder now."""
         self.context.tokenizer.load()
         self.encoder(self.input_bytes).load()
 
@@ -147,7 +147,7 @@ def load_context(options: Options) -> Context:
     Raises:
         TokenizerError: the tokenizer cannot be loaded.
         TemplateError: the template cannot be loaded or trusted.
-        UsageError: options that contradict each other, or a day that is none.
+        UsageError: an option is malformed, or contradicts another one.
     """
     check_rows(options)
     shares = read_shares(options.split)
@@ -177,7 +177,7 @@ def load_context(options: Options) -> Context:
 
 
 def _day(options: Options) -> datetime.date | None:
-    """Return the day that templates are to show, if options name one."""
+    """Return the day that templates are to show; None if options name none."""
     try:
         return datetime.date.fromisoformat(options.date) if options.date else None
     except ValueError as error:
@@ -185,10 +185,10 @@ def _day(options: Options) -> datetime.date | None:
 
 
 def _reading(options: Options, *renderings: Rendering) -> Reading:
-    """Return how records are read for templates.
+    """Return how records are read for these templates.
 
     Raises:
-        UsageError: a field is renamed to one that is not read, or one that is read is left out.
+        UsageError: options rename a field to an unknown one, or ignore a field that must be read.
     """
     behaviours = [each.behaviour for each in renderings]
     closers = tuple(dict.fromkeys(each.closer.strip() for each in behaviours if each.closer))
@@ -208,7 +208,7 @@ def _reading(options: Options, *renderings: Rendering) -> Reading:
 
 
 def _note_variables(*renderings: Rendering) -> tuple[str, ...]:
-    """Say which variables of the run no template reads."""
+    """Return a note on variables of --chat-template-kwargs that no template reads, if any."""
     read = frozenset().union(*(each.template.variables for each in renderings))
     unknown = sorted(renderings[0].variables.keys() - read)
     named = ", ".join(unknown)
@@ -216,7 +216,7 @@ def _note_variables(*renderings: Rendering) -> tuple[str, ...]:
 
 
 def _note_eos(tokenizer: Tokenizer, behaviour: Behaviour) -> tuple[str, ...]:
-    """Say where the model's files list another end than the one that is trained."""
+    """Return a note if the model's files do not list the stop token that answers end with."""
     stop = behaviour.answer_stop
     if not tokenizer.eos or stop.token.strip() in tokenizer.eos:
         return ()
@@ -227,7 +227,7 @@ def _note_eos(tokenizer: Tokenizer, behaviour: Behaviour) -> tuple[str, ...]:
 
 
 def _check_model(tokenizer: Tokenizer, options: Options) -> tuple[str, ...]:
-    """Refuse the onepass layout for a model that it is wrong for; return what to note.
+    """Return notes on the model for the onepass layout.
 
     Raises:
         UsageError: the model has layers that carry state along the row.

@@ -1,7 +1,7 @@
-"""Records → samples, and what of them cannot be packed: unreadable, overlong or without a view.
+"""Records of chats → samples, and rejects: records unreadable, too long or without a view.
 
     records ─→ conversations ─→ views ─→ pieces of text ─→ ids ─→ samples ─→ rows
-       └──────── what cannot be packed ────────→ rejects
+       └──── records that cannot be packed ────→ rejects
 
 All texts of a unit are encoded in one batch: no piece of text is encoded twice.
 """
@@ -34,12 +34,13 @@ WRITTEN_AT_ONCE = 64
 
 
 class _Waiting(Struct):
-    """A conversation whose views wait for their ids, and why messages of it are not trained.
+    """A conversation whose views are not encoded yet, and why messages of it are not trained.
 
     Attributes:
-        position: of its record among those of the unit.
+        position: index of its record in the unit.
         times: how often it is packed.
-        messages: that these are of, by their index in the record.
+        views: its views, cut into pieces.
+        messages: the message of each view, by its index in the record.
         untrained: how many messages stay context, by reason.
         left_out: messages whose views are too long.
     """
@@ -55,19 +56,19 @@ class _Waiting(Struct):
 
 
 class Chats(Work[Record]):
-    """The conversations of a unit that wait, and what the others became."""
+    """Lays out the chats of a unit."""
 
     position = -1
 
     def begin(self) -> None:
-        """Forget what is written."""
+        """Start a new batch: no conversation waits."""
         super().begin()
         self.waiting: list[_Waiting] = []
         self.weighs = "loss_weights" in self.columns
         self.reading = replace(self.context.reading, weighs=self.weighs)
 
     def read(self, each: Record, times: int) -> None:
-        """Read a record."""
+        """Read a record and cut its views."""
         self.position += 1
         with self.rejecting(self.position, each):
             with stage("parse"):
@@ -77,7 +78,7 @@ class Chats(Work[Record]):
             self.waiting.append(made)
 
     def _cut_views(self, made: _Waiting) -> None:
-        """Build the views of a conversation and cut each at once, so that no two are kept."""
+        """Build the views of a conversation, and cut each before the next, to save memory."""
         cutter, conversation = Cutter(self.pieces), made.conversation
         rendering, train_on = self.context.rendering(conversation), self.options.train_on
         with ready_for_bounds():
@@ -93,15 +94,15 @@ class Chats(Work[Record]):
                     made.views.append(cutter.add(view))
                 made.messages.append(view.message)
         if made.left_out and (self.options.overlong != "split" or not made.views):
-            raise self.limits.nothing_fits(made.left_out)  # and nothing else is wrong with it
+            raise self.limits.nothing_fits(made.left_out)  # last: other errors come first
 
     def write(self) -> None:
-        """Write the samples of the conversations, some at once."""
+        """Write the samples of the waiting conversations, in batches."""
         for first in range(0, len(self.waiting), WRITTEN_AT_ONCE):
             self._write(self.waiting[first : first + WRITTEN_AT_ONCE])
 
     def _write(self, batch: Sequence[_Waiting]) -> None:
-        """Lay out some conversations together, and write those that may be packed."""
+        """Lay out some conversations together, and write those that can be packed."""
         with stage("lay out"):
             views = self.pieces.look_up([each.views for each in batch])
             if self.weighs:
@@ -129,10 +130,10 @@ class Chats(Work[Record]):
 
 
 def parse(record: Record, reading: Reading) -> Conversation:
-    """Read a record.
+    """Read a record as a conversation.
 
     Raises:
-        RecordError: it is no conversation, or one with fields that nobody reads.
+        RecordError: it is no conversation, or has unknown fields.
     """
     if record.row is not None:
         return parse_row(record.row, record.where, reading=reading)
@@ -142,7 +143,10 @@ def parse(record: Record, reading: Reading) -> Conversation:
 def notes_of(
     conversation: Conversation, kept: Mapping[str, int], context: Context
 ) -> dict[str, int]:
-    """Return what was noticed of a conversation, what only its template tells among it."""
+    """Return the notes on a conversation, counted, those that depend on its template included.
+
+    `kept` counts its messages that stay context, by reason.
+    """
     rendering = context.rendering(conversation)
     unknown = conversation.template_kwargs.keys() - rendering.template.variables
     notes = {**conversation.notes, **{f"variable {name}": 1 for name in sorted(unknown)}}

@@ -1,10 +1,10 @@
-"""How often each record is packed: duplicates not at all, the others as their inputs say.
+"""Hashes of records → how often each is packed: duplicates never, others by their inputs' shares.
 
     hashes of all records ─→ first of equals ─→ shares of inputs ─→ sample ─→ copies.index
     a b a c d                a b   c d          1 0   1 2           …          u16 for each record
 
-All of it goes by what conversations say, so that data that is added moves none of the rest.
-`schemas/FORMAT.md` has the rule. Memory is about 150 bytes a record, and what a sample holds.
+Records are drawn by hashes of their content: a fraction takes the same ones after data is added.
+`schemas/FORMAT.md` has the rules. Memory is about 150 bytes a record, and the sample.
 """
 
 from __future__ import annotations
@@ -28,17 +28,19 @@ from reasonpack.wording import count
 
 INDEX = "copies.index"
 DUPLICATE = 0xFFFF
-"""Stands for a record that says what an earlier one does."""
+"""Stands in place of a number for a record with the content of an earlier one."""
 MOST = 1_000
-"""How often a conversation may be packed."""
+"""How often a conversation may be packed at most."""
 HASH_BYTES = 17
 Times = NDArray[np.uint16]
 
 
 class Copies(Struct, frozen=True):
-    """What the plan says of them: the number of records, or of groups of calls, of each unit.
+    """What a plan says of copies.
 
-    And the hash of the index.
+    Attributes:
+        records: how many records, or groups of calls, each unit has.
+        sha256: of the index.
     """
 
     records: list[int]
@@ -46,14 +48,15 @@ class Copies(Struct, frozen=True):
 
 
 def asked_for(options: Options, blend: Sequence[Part]) -> bool:
-    """Tell whether a run packs records otherwise than each once."""
+    """Return whether options or shares of inputs may pack a record other than once."""
     return options.dedup != "none" or options.sample is not None or bool(blend)
 
 
 def content_hash(key: bytes, *, readable: bool) -> bytes:
-    """Return what stands for a conversation, by its key, or for a record that cannot be read.
+    """Return a byte that says whether a record is readable, and a hash of its key.
 
-    A group of calls goes by its name, or by its record where it has none.
+    The key is that of its conversation, the bytes of an unreadable record, or the id of a group of
+    calls, for which the first record stands if it has none.
     """
     return bytes([readable]) + hashlib.sha256(key).digest()[: HASH_BYTES - 1]
 
@@ -65,10 +68,10 @@ def times_of(
     *,
     said: Sequence[bytes] | None = None,
 ) -> Times:
-    """Return how often each record is packed; one that cannot be read once, to be rejected.
+    """Return how often each record is packed; shares pack an unreadable one once, to be rejected.
 
-    `parts` say how much is packed, each of its number of records; by `said` it is known which
-    records are equal, by their hashes if it is None.
+    `parts` are the shares of the inputs, each with its number of records. Records with the same
+    `said` are duplicates; those with the same hash if it is None.
 
     Raises:
         UsageError: a conversation would be packed more than `MOST` times.
@@ -99,7 +102,7 @@ def _is_readable(hash_: bytes) -> bool:
 
 
 def _shared_out(hashes: Sequence[bytes], part: Part) -> tuple[int, list[int]]:
-    """Return how often each is packed, and which of them once more."""
+    """Return how often each record of an input is packed, and the indices packed once more."""
     drawn = (hashlib.sha256(b"share" + each).digest() for each in hashes)
     if part.conversations is None:
         whole, fraction = divmod(part.repeat, 1.0)
@@ -115,7 +118,7 @@ def _shared_out(hashes: Sequence[bytes], part: Part) -> tuple[int, list[int]]:
 
 
 def _take_sample(times: Times, hashes: Sequence[bytes], count: int) -> None:
-    """Keep so many of all copies, spread over the input; equal records are drawn apart."""
+    """Reduce `times` to a sample of `count` copies; equal records are drawn separately."""
     before: Counter[bytes] = Counter()
 
     def drawn() -> Iterator[tuple[bytes, int]]:
@@ -132,7 +135,7 @@ def _take_sample(times: Times, hashes: Sequence[bytes], count: int) -> None:
 
 
 def copies_a_record(index: bytes) -> float:
-    """Return how often a record is packed on average, by the index."""
+    """Return how often a record is packed on average, duplicates 0 times, from the index."""
     times = np.frombuffer(index, "<u2")
     return float(times[times != DUPLICATE].sum() / max(1, len(times)))
 
@@ -141,7 +144,7 @@ def read_times(output: Place, copies: Copies | None, unit: int) -> Times | None:
     """Read how often each record, or group of calls, of a unit is packed; None if each is once.
 
     Raises:
-        StorageError: the index cannot be read, or ends before.
+        StorageError: the index cannot be read, or is too short.
     """
     if copies is None:
         return None

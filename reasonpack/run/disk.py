@@ -1,6 +1,6 @@
-"""What a run has yet to write → advice where less is free, and what to do where nothing is.
+"""What a run still has to write → a warning if less disk is free, and the error if it is full.
 
-receipts ─→ units that are done, and their bytes ─→ bytes a byte of input ─→ those of the others
+receipts ─→ units that are done, bytes of their shards ─→ bytes per input byte ─→ bytes of the rest
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from reasonpack.wording import count
 
 WRITTEN_TIMES = {"parquet": 1.2, "arrow": 6, "kept": 1.5}
 UNPACKED_TIMES = 5
-"""How many bytes of a shard there are for one of the input, about, and for one that is packed.
+"""About how many bytes of a shard a byte of input becomes, and a compressed byte of input has.
 
-What is kept to be shuffled is Arrow, compressed.
+Rows that are `kept` until they are shuffled are compressed Arrow.
 """
 
 
 class _Stage(Struct, frozen=True):
-    """Where units are written: how many are done, their bytes, and those of the others, about."""
+    """A stage of a run: units done, bytes of their shards, bytes the others need, about."""
 
     done: int
     kept: int
@@ -35,7 +35,7 @@ class _Stage(Struct, frozen=True):
 
 
 def disk_advice(output: Place, options: Options, units: Sequence[Unit]) -> str | None:
-    """Say so where less is free than what is not written of some units may take."""
+    """Return a warning if the disk has less room than the units may still need; None otherwise."""
     free = free_bytes(output)
     if free is None or free > (need := sum(each.need for each in _stages(output, options, units))):
         return None
@@ -48,7 +48,7 @@ def disk_advice(output: Place, options: Options, units: Sequence[Unit]) -> str |
 def when_full(
     error: DiskFullError, output: Place, options: Options, units: Sequence[Unit]
 ) -> DiskFullError:
-    """Say of a full disk how much is to be freed, and what of the run has to stay."""
+    """Return the error with a fix: how much to free, and which shards of the run to keep."""
     if is_url(output) or not Path(error.where).is_relative_to(output):
         fix = f"{error.fix}; or name a folder on another disk, by TMPDIR or --temp-dir"
         return DiskFullError(error.where, error.what, error.expected, fix)
@@ -69,7 +69,7 @@ def when_full(
 
 
 def _stages(output: Place, options: Options, units: Sequence[Unit]) -> Iterator[_Stage]:
-    """Yield the stages of a run, that in which rows are shuffled last."""
+    """Yield the stages of a run in their order: two with --shuffle, else one."""
     for home in [join(output, UNSHUFFLED), output] if options.shuffle else [output]:
         numbers = {unit.number for unit in units} & _done(home)
         paths = () if is_url(home) else Path(home, "data").glob("*-of-*")
@@ -92,7 +92,7 @@ def _done(home: Place) -> set[int]:
 
 
 def unpacked_bytes(unit: Unit) -> int:
-    """Return the bytes of a unit, as about as many as it has decompressed."""
+    """Return about how many bytes a unit's input has, decompressed."""
     return unit.input_bytes * (UNPACKED_TIMES if unit.container in {"gzip", "zstd"} else 1)
 
 

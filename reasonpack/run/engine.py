@@ -1,4 +1,4 @@
-"""How a run is done: its callbacks, its processes or cluster, and what is started early."""
+"""How a run is done: callbacks, this process, several or a cluster, and workers started early."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from reasonpack.run.plan_file import PLAN
 from reasonpack.run.pool import (
     Given,
     Worker,
-    done,
+    call,
     early_workers,
-    repaid,
     run_pool,
     usable_cores,
+    worthwhile_workers,
 )
 from reasonpack.storage.inputs import expand_inputs
 from reasonpack.storage.place import Place, is_url, stamp
@@ -36,7 +36,7 @@ from reasonpack.tokens.fast_backends import AUTO, Choice, installed
 
 WORTH_ADVICE = 20_000_000
 WORTH_STARTING = 4_000_000
-"""Bytes of input from which processes are started before it is known how many units there are."""
+"""Bytes of input from which a fast backend is advised, and workers start before the plan."""
 Result = TypeVar("Result")
 
 
@@ -48,9 +48,9 @@ class Watch(Struct, frozen=True, kw_only=True):
     """Callbacks of a run.
 
     Attributes:
-        on_plan: the units, and the receipts of those that are done already.
-        on_receipt: a unit is done.
-        on_note: something is not as it should be; one line, which may quote names of files.
+        on_plan: gets the units, and the receipts of those that are done already.
+        on_receipt: gets the receipt of each unit when it is done.
+        on_note: gets a line for the user if something needs attention; it may quote file names.
     """
 
     on_plan: Callable[[Sequence[Unit], Sequence[Receipt]], None] = _ignore
@@ -62,13 +62,13 @@ class Run(Struct, frozen=True, kw_only=True):
     """How a run is done; the bytes of its output depend on `unit_bytes` only.
 
     Attributes:
-        unit_bytes: input bytes that become one shard, about.
-        num_proc: worker processes; None for one a core, as far as the input repays their start.
+        unit_bytes: input bytes of a unit, about.
+        num_proc: worker processes; None for one per core, fewer if the input is small.
         engine: processes of this machine, or tasks of a Ray cluster.
-        watch: who is told.
-        backend: what encodes texts; the ids are the same whichever it is.
+        watch: callbacks.
+        backend: choice of what encodes texts; the ids are the same with all backends.
         samples: whether a whole run on this machine writes `samples.html`.
-        temp_dir: where compressed files of calls are unpacked; None for the system's.
+        temp_dir: where compressed files of calls are unpacked; None for the system's directory.
     """
 
     unit_bytes: int = UNIT_BYTES
@@ -84,9 +84,9 @@ class Run(Struct, frozen=True, kw_only=True):
 def started_early(
     inputs: Sequence[str], output: Place, loaded: Loaded, *, run: Run, overwrite: bool = False
 ) -> Iterator[Sequence[Worker]]:
-    """Start the processes of a long run before its plan is made.
+    """Start the workers of a long run before its plan is made; yield them, none if it is short.
 
-    They then load what they need beside this one, or are forked from it while it has no thread.
+    They load what they need while this process plans, or are forked while it has a single thread.
     """
     anew = overwrite or is_url(output) or not Path(output, PLAN).exists()
     several = run.engine == "local" and run.num_proc != 1 and anew
@@ -101,7 +101,7 @@ def started_early(
 
 
 def _local_bytes(inputs: Sequence[str], run: Run) -> int:
-    """Count the bytes of local files that are several units; 0 where that is not known yet."""
+    """Return the bytes of local inputs; 0 if they may make only one unit, or are not all local."""
     if STDIN in inputs or any(map(is_url, inputs)):
         return 0
     try:
@@ -110,7 +110,7 @@ def _local_bytes(inputs: Sequence[str], run: Run) -> int:
         size = sum(file.stat().st_size for file in files)
         # One file of another kind may be one unit, which needs no process.
         several = len(files) > 1 or all(container(file) in {"plain", "array"} for file in files)
-    except (OSError, ReasonpackError):  # what is wrong is said when the plan is made
+    except (OSError, ReasonpackError):  # reported when the plan is made
         return 0
     return size if several and size > run.unit_bytes else 0
 
@@ -123,17 +123,17 @@ def do_units(
     given: Given | None = None,
     started: Sequence[Worker] = (),
 ) -> None:
-    """Do something with each unit, in this process, in several, or on a cluster.
+    """Call `do` with each unit, in this process, in several, or on a cluster.
 
-    `do`, of a unit and of what is `given`, if anything is, has to pickle; `then` is called with
-    each result as it comes, in this process.
+    `do` gets a unit, and `given` unless that is None; both have to pickle. `then` gets each
+    result as it comes, in this process.
     """
     if run.engine == "ray" and todo:
         from reasonpack.run.ray import run_ray  # noqa: PLC0415  an optional dependency
 
         results = run_ray(todo, do, workers=run.num_proc, given=given)
     elif (workers := processes(run, todo)) == 1:
-        results = (done(do, unit, given) for unit in todo)
+        results = (call(do, unit, given) for unit in todo)
     else:
         results = run_pool(todo, do, workers=workers, given=given, started=started)
     with closing(results):
@@ -144,7 +144,7 @@ def do_units(
 def results_of(
     units: Sequence[Unit], do: Callable[..., Result], run: Run, given: Given | None = None
 ) -> list[Result]:
-    """Do something with each unit; return the results in the order of the units."""
+    """Call `do` with each unit as `do_units` does; return the results in the order of the units."""
     found: dict[int, Result] = {}
     do_units(units, partial(_numbered, do=do), lambda each: found.update([each]), run, given)
     return [found[unit.number] for unit in units]
@@ -153,15 +153,15 @@ def results_of(
 def _numbered(
     unit: Unit, given: Given | None = None, *, do: Callable[..., Result]
 ) -> tuple[int, Result]:
-    return unit.number, done(do, unit, given)
+    return unit.number, call(do, unit, given)
 
 
 def each_file(
     do: Callable[[Named], Result], files: Sequence[Named], *, run: Run
 ) -> Iterable[Result]:
-    """Do something with each file that takes a fiftieth of packing it, in order, as `map` does.
+    """Return the results of `do` for each file, in order; in several processes for large files.
 
-    Where the files are many and large, several processes do it.
+    `do` is taken to need a fiftieth of the time that packing the file needs.
     """
     if run.engine != "local" or any(is_url(place) for place, *_ in files):
         return map(do, files)
@@ -179,25 +179,25 @@ def _of_file(unit: Unit, *, do: Callable[[Named], Result], files: Sequence[Named
 
 
 def processes(run: Run, units: Sequence[Unit]) -> int:
-    """Count the processes for some units: so many as were asked for, or as are worth it."""
+    """Return how many processes do these units: as --num-proc says, else as the input justifies."""
     most = _most(run, sum(map(unpacked_bytes, units)))
     return most if run.num_proc else max(1, min(len(units), most))
 
 
 def processes_a_unit(run: Run, units: Sequence[Unit]) -> int:
-    """Count the processes of this machine for each unit, as far as its input repays them."""
+    """Return how many processes there are for each unit, rounded down; 1 on a cluster."""
     if run.engine != "local" or not units:
         return 1
     return _most(run, sum(map(unpacked_bytes, units))) // len(units)
 
 
 def _most(run: Run, input_bytes: int) -> int:
-    """Count the processes that were asked for, or that so much input repays."""
-    return run.num_proc or min(usable_cores(), repaid(input_bytes))
+    """Return how many processes were asked for, or else so much input justifies."""
+    return run.num_proc or min(usable_cores(), worthwhile_workers(input_bytes))
 
 
 def backend_advice(todo: Sequence[Unit], backend: Choice) -> str | None:
-    """Say what a fast backend would gain where none is there, and there is much to do."""
+    """Return advice to install a fast backend if there is none and the input is large, or None."""
     input_bytes = sum(unit.input_bytes for unit in todo)
     if backend.name != "auto" or input_bytes < WORTH_ADVICE or installed():
         return None

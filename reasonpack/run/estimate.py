@@ -1,4 +1,4 @@
-"""A small sample → about what a run would cost; nothing is written."""
+"""A small sample of the input → an estimate of what a run would cost; nothing is written."""
 
 from __future__ import annotations
 
@@ -37,27 +37,27 @@ from reasonpack.storage.place import Place, free_bytes
 
 MEMORY_AT_REST = 400 << 20
 MEMORY_PER_BYTE = 20
-"""Memory of a worker, and what a byte of its unit, or part, adds to it; measured, rounded up."""
+"""Bytes of memory of a worker, and for each byte of its unit or part; measured, rounded up."""
 
 
 class Estimate(Struct, frozen=True, kw_only=True):
-    """What a run would do.
+    """What a run would do and cost; numbers that a sample gives are None if it had no record.
 
     Attributes:
         inputs: the files, each with its number of units.
-        units: of all files.
-        input_bytes: of all files.
+        units: number of units of all files.
+        input_bytes: size of all files.
         workers: processes that would run.
-        memory: of all of them, in bytes.
-        compressed: whether a file is, so that memory may be several times as much.
+        memory: bytes of memory of all workers.
+        compressed: whether a file is compressed, so that memory may be several times as much.
         of_calls: whether conversations are groups of calls.
-        conversations: about; None where there was nothing to take a sample of.
+        conversations: that would be packed, about.
         tokens: about.
-        npass_tokens: about; what npass would write for the same conversations.
-        seconds: about, by all workers.
-        rejected_share: of the conversations in the sample.
-        disk: bytes of the shards, about, and of what is written before them.
-        free: bytes that are free where they would be written; None where nobody says it.
+        npass_tokens: that the layout npass would have for the same conversations, about.
+        seconds: that all workers would take, about.
+        rejected_share: share of the sampled conversations that were rejected.
+        disk: bytes of the shards, about, twice as many with --shuffle.
+        free: free bytes where the shards would be written; None if unknown.
     """
 
     inputs: tuple[tuple[InputFile, int], ...]
@@ -84,13 +84,13 @@ def estimate(
     `inputs` are as for `pack_files`, without standard input; `output` may lie in one of them.
 
     Raises:
-        UsageError: standard input, which would be used up.
-        ReasonpackError: what would stop the run at once.
+        UsageError: an input is standard input, which can be read only once.
+        ReasonpackError: an error that would stop the run at its start.
     """
     if any(read_part(each).path == STDIN for each in inputs):
         raise UsageError("-", "cannot be read twice", "files", "name a file instead")
     loaded = Loaded(options, run.backend)
-    context = loaded.context  # before all else, as a run loads it
+    context = loaded.context  # first, as in a run
     files, blend = named_inputs(inputs, without=output, on_note=run.watch.on_note)
     with unpacked(run.temp_dir) as folder:
         quiet = replace(run, watch=Watch())
@@ -101,15 +101,15 @@ def estimate(
         kind: type[Work[Any]] = CallGroups if grouped else Chats
         skipping = dataclasses.replace(options, on_error="skip")
         new = partial(kind, skipping, context, loaded.encoder(0).encode, plan.columns)
-        found = _measured(_begun(plan, places, run), sample, new, often, plan)
+        found = _measured(_planned(plan, places, run), sample, new, often, plan)
     if plan.grouping:
         packed = plan.grouping.groups * often * (1 - found.rejected_share)
         found = replace(found, of_calls=True, conversations=packed)
     return found if output is None else replace(found, free=free_bytes(output))
 
 
-def _begun(plan: Plan, places: Sequence[Place], run: Run) -> Estimate:
-    """Estimate what is known without a sample."""
+def _planned(plan: Plan, places: Sequence[Place], run: Run) -> Estimate:
+    """Return an estimate with what is known without a sample."""
     units, numbers = plan.units, Counter(unit.input for unit in plan.units)
     todo = [*chain.from_iterable(parts_of(units, plan, places, run).values())] or units
     workers = min(processes(run, todo), max(1, len(todo)))
@@ -131,7 +131,10 @@ def _measured(
     often: float,
     plan: Plan,
 ) -> Estimate:
-    """Pack a sample, and count each part of it as often as there is such input, and is packed."""
+    """Complete an estimate by a sample, each stratum of which counts for the input it stands for.
+
+    `new` makes the work that lays out a stratum; `often` is how often a record is packed.
+    """
     schema_ = shard_schema(plan.options, plan.hashes, plan.columns)
     names = ("conversations", "packed", "tokens", "npass_tokens", "seconds", "bytes")
     total: dict[str, float] = dict.fromkeys(names, 0.0)
@@ -160,7 +163,7 @@ def _measured(
 
 
 def _shard_bytes(laid: Laid, options: Options, schema_: pa.Schema) -> int:
-    """Return how large a shard of these rows is."""
+    """Return the size in bytes of a shard with these rows."""
     rows = [row for own in laid.rows.values() for row in own]
     written = io.BytesIO()
     groups = row_groups(laid.samples, rows, schema_)

@@ -1,6 +1,6 @@
-"""The end of a run: receipts of all units → the files beside the shards, the manifest last.
+"""The receipts of all units → the files of a dataset other than shards, the manifest last.
 
-Where nothing was packed, only the rejects are written: a directory without a manifest is an
+If nothing was packed, only the rejects are written: a directory without a manifest is an
 unfinished run, and every reader here refuses it.
 """
 
@@ -33,12 +33,12 @@ BLOCK = 1 << 20
 def finish(
     output: Place, plan: Plan, receipts: Sequence[Receipt], show: Show | None = None
 ) -> Manifest:
-    """Write what stands beside the shards; what is there already, and right, is left alone.
+    """Write the files of a dataset other than shards; those that are there and right are kept.
 
     `receipts` are of all units, in order; `show` writes a page of rows.
 
     Raises:
-        FormatError: there is a file among the shards that is none of them.
+        FormatError: `data` contains a file that is no shard of the run.
     """
     manifest = _manifest(plan, receipts)
     refuse_strangers(output, {shard.path for shard in manifest.shards})
@@ -51,10 +51,10 @@ def finish(
 
 
 def refuse_strangers(output: Place, shards: AbstractSet[str]) -> None:
-    """Refuse what a reader that goes by file names would take for a shard.
+    """Check that `data` contains no file but `shards`: readers take every file there for one.
 
     Raises:
-        FormatError: there is such a file.
+        FormatError: it contains another file.
     """
     paths = {f"data/{name}" for name in file_names(join(output, "data")) if name[0] != "."}
     if strangers := sorted(paths - shards):
@@ -87,7 +87,7 @@ def _manifest(plan: Plan, receipts: Sequence[Receipt]) -> Manifest:
 
 
 def summed(receipts: Sequence[Receipt]) -> Counts:
-    """Add up what receipts count."""
+    """Return the sum of the counts of receipts."""
     counts = Counts()
     for receipt in receipts:
         counts.add(receipt.counts)
@@ -95,7 +95,7 @@ def summed(receipts: Sequence[Receipt]) -> Counts:
 
 
 def _write_rejects(output: Place, receipts: Sequence[Receipt]) -> None:
-    """Put the rejects of all units into one file, or see that there is none."""
+    """Write the rejects of all units to one file, or remove it if there are none."""
     place, parts = join(output, REJECTS), [each.rejects for each in receipts if each.rejects]
     if not parts:
         remove(place)
@@ -143,7 +143,7 @@ To look at the rows, where DIR is the directory of this file:
 
 
 def _read_by(manifest: Manifest) -> str:
-    """Write lines that read the rows, each with another library."""
+    """Return lines of Python that read the rows, each by another library."""
     lines = ["datasets.load_dataset(DIR)"]
     if manifest.options.format == "parquet":
         lines += [
@@ -155,7 +155,7 @@ def _read_by(manifest: Manifest) -> str:
 
 
 def _data_files(manifest: Manifest) -> str:
-    """Name the files of each split, in the order of the shards."""
+    """Return the lines of YAML that name the files of each split."""
     return "\n".join(
         f"  - split: {split}\n    path: data/{split}-*.{manifest.options.format}"
         for split in dict.fromkeys(shard.split for shard in manifest.shards)
@@ -163,7 +163,7 @@ def _data_files(manifest: Manifest) -> str:
 
 
 def _stops(manifest: Manifest) -> str:
-    """Say in a sentence by which tokens the model stops."""
+    """Return a sentence that names the stop tokens of answers and tool calls."""
     stops = {
         f"{what} end with `{json.dumps(stop.token, ensure_ascii=False)}` ({stop.source})"
         for learned in manifest.templates
@@ -180,10 +180,10 @@ def end(
     on_note: Callable[[str], object],
     show: Show | None = None,
 ) -> Manifest:
-    """Write what stands beside the shards, or say that there is nothing in them.
+    """Write the files of a dataset other than shards, unless nothing was packed.
 
-    `on_note` is told which inputs hold no record, and which options made no difference; where
-    nothing was packed, what was noticed.
+    `on_note` gets a line for inputs without a record, and for each option without effect; if
+    nothing was packed, the notes on the records instead.
 
     Raises:
         NothingPackedError: no record was packed; there is no manifest then.
@@ -193,7 +193,7 @@ def end(
         records = [0] * len(plan.inputs)
         for receipt in receipts:
             records[receipt.unit.input] += receipt.counts.records
-        of_calls = plan.grouping is not None or bool(plan.grouped_by)  # of any inputs in a unit
+        of_calls = plan.grouping is not None or bool(plan.grouped_by)  # units mix inputs
         named = zip(plan.inputs, records, strict=True)
         empty = (each.name for each, n in named if not n and not (of_calls and each.bytes))
         if names := listed(empty):
@@ -208,7 +208,7 @@ def end(
 
 
 def _without_effect(options: Options, notes: Mapping[str, int]) -> Iterator[str]:
-    """Yield a note for each field that an option names, and that no packed record has."""
+    """Yield a note for each field that an option names and no packed record has."""
     unread = [note.removeprefix("unread ") for note in notes if note.startswith("unread ")]
     given = [("--ignore-fields", f"left-out {name}") for name in options.ignore_fields]
     given += [("--field", f"renamed {pair.rpartition('=')[0]}") for pair in options.field]
@@ -239,7 +239,7 @@ def _nothing(output: Place, plan: Plan, counts: Counts) -> NothingPackedError:
 
 
 def same_files(inputs: Sequence[InputFile]) -> Iterator[str]:
-    """Yield a note for each set of inputs with the same bytes, be it one file named twice."""
+    """Yield a note for each set of inputs with the same bytes, such as a file named twice."""
     by_content: dict[str, list[str]] = {}
     for input_ in inputs:
         if input_.bytes:

@@ -1,14 +1,14 @@
-"""A unit of a finished dataset → its conversations within other limits, and what its records say.
+"""A unit of a finished dataset → its conversations within new limits, and facts of its records.
 
     its samples ─→ conversations ─→ as they are, or planted again and laid out as `pack` would
     its records, read again ─→ messages and tools ─→ the split of each id
                             ├→ roles ─────────────→ the turn of each answer
-                            └→ all of it ─────────→ notes, and answers that are not trained
+                            └→ all fields ────────→ notes, and answers that are not trained
     groups of calls ─────────────────────────────→ their splits, by their ids alone
 
-What is as long as it was is left as it is. Laying out the rest within the old limits has to give
-the samples that are there; else they do not tell all that the conversation was made of, and it is
-refused.
+Conversations that the new limits do not affect stay as they are. The others are first laid out
+within the old limits: if that does not give the samples that are there, these lack views of the
+conversation, and the run is refused.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ IDS = "ids that tell which conversation a row is of"
 class Old(Struct, frozen=True):
     """A unit of a source: its dataset, its receipt there, and the limits of that dataset.
 
-    Its conversations are packed `times` each, or as is drawn for each; `inputs` are what that
-    dataset was packed from.
+    Its conversations are packed `times` each, or if `is_drawn` as often as is drawn for each;
+    `inputs` are the files that the dataset was packed from.
     """
 
     directory: Place
@@ -61,11 +61,11 @@ class Old(Struct, frozen=True):
     is_drawn: bool = False
 
     def __str__(self) -> str:
-        """Name it in messages."""
+        """Name the unit in messages."""
         return f"unit {self.receipt.unit.number} of {public_name(self.directory)}"
 
     def untold(self, what: str, expected: str = VIEWS) -> FormatError:
-        """Say that it does not tell what has to be known of it."""
+        """Return the error of a unit whose rows do not tell what is `expected`."""
         return FormatError(self, what, expected, "pack the inputs again with the new options")
 
 
@@ -74,12 +74,12 @@ class Again:
 
     Attributes:
         groups: its conversations, by split and in their order.
-        every: of them.
-        rejects: lines of rejects.jsonl for what fits no longer.
-        before: what of the counts those conversations stood for that are laid out anew.
-        after: what they stand for now.
-        counts: of its receipt.
-        drawn: how often conversations are packed, by id, where that is drawn for each.
+        every: all of its conversations.
+        rejects: lines of rejects.jsonl for conversations and messages that no longer fit.
+        before: counts of the conversations that are laid out anew, as they were.
+        after: counts of the same conversations now.
+        counts: those of its receipt.
+        drawn: how often conversations are packed, by id, if that is drawn for each.
     """
 
     def __init__(self, old: Old, limits: Limits, groups: Mapping[str, Sequence[Group]]) -> None:
@@ -93,16 +93,16 @@ class Again:
 
     @property
     def weighs_anew(self) -> bool:
-        """Whether samples get weights that they did not have."""
+        """Whether samples get weights of another scheme."""
         return self.limits.options.loss_weights != self.old.limits.options.loss_weights
 
     def lay_out(self, turns: Mapping[str, Mapping[int, int]]) -> dict[str, list[Sample]]:
         """Return the samples of the conversations, by split.
 
-        `turns` are those of the answers of each id, where weights go by them.
+        `turns` has the turn of each answer, by id and message, if weights depend on turns.
 
         Raises:
-            FormatError: rows do not tell what is to be divided.
+            FormatError: the rows lack views of a conversation that is laid out anew.
             UsageError: a conversation would be left without a view, and cannot be rejected here.
         """
         anew = {id(group) for group in self.every if self._is_anew(group)}
@@ -132,7 +132,7 @@ class Again:
         return made
 
     def _is_anew(self, group: Group) -> bool:
-        """Tell whether the limits ask for another layout."""
+        """Return whether a conversation has to be laid out anew for the new limits or draw."""
         if self.drawn.get(group[0].id, 1) != 1:
             return True
         row, limit = self.limits.options.max_length, self.limits.max_position
@@ -144,7 +144,7 @@ class Again:
         return len(group) > 1 and old.layout == "onepass" and old.max_length != row
 
     def check_told(self) -> None:
-        """Refuse a unit whose rows do not tell all that its conversations were made of."""
+        """Check that the rows have all conversations and views that the receipt counts."""
         counts = self.counts
         if len(self.every) != counts.packed:
             ids = f"{len(self.every):,} ids between them"
@@ -157,7 +157,7 @@ class Again:
             raise self.old.untold(f"{len(ends):,} of {counts.views:,} views stand out in its rows")
 
     def _laid_out(self, group: Group) -> Sequence[Sample]:
-        """Lay out a conversation within the new limits; none if it fits no longer."""
+        """Return the samples of a conversation within the new limits; none if it no longer fits."""
         id_ = group[0].id
         try:
             views, messages = views_of(group)
@@ -195,7 +195,7 @@ class Again:
         return UsageError(where, error.what.partition(", expected")[0], expected, fix)
 
     def _reject(self, id_: str, left: Sequence[LeftOut]) -> None:
-        """Reject a conversation of which nothing fits, unless more than its record is missing."""
+        """Reject a conversation without a view that fits; note if its counts are not known."""
         error = self.limits.nothing_fits(left)
         error.where = id_
         line = {"kind": "conversation", "where": id_, "reason": error.reason, "error": str(error)}
@@ -207,7 +207,7 @@ class Again:
             self._unfit.append(min(left, key=lambda each: each.length))
 
     def _nothing_fits(self) -> UsageError:
-        """Refuse limits within which a conversation has no view, and what is counted goes wrong."""
+        """Return the error of limits that leave conversations without a view, and wrong counts."""
         worst, counts = max(self._unfit, key=lambda each: each.length), self.counts
         why = "conversations of one id"
         if counts.missing_reasoning or counts.left_out:
@@ -221,7 +221,7 @@ class Again:
 
 
 def _same(made: Sequence[Sample], there: Group) -> bool:
-    """Tell whether samples are equal, in any order."""
+    """Return whether both have the same samples, in any order."""
     return Counter(map(_content, made)) == Counter(map(_content, there))
 
 
@@ -233,11 +233,11 @@ def _content(sample: Sample) -> tuple[bytes, ...]:
     return tuple(np.ascontiguousarray(each).tobytes() for each in (*columns, *table, *extra))
 
 
-# --- what only the records say ---------------------------------------------------------
+# --- what only the records tell --------------------------------------------------------
 
 
 class _Said(NamedTuple):
-    """What a record says; of one that cannot be read only where it is."""
+    """Facts of a record; only its place if it cannot be read."""
 
     where: str
     id: str | None = None
@@ -245,14 +245,14 @@ class _Said(NamedTuple):
     turns: Mapping[int, int] = {}
     notes: Mapping[str, int] = {}
     answers: int = 0
-    """That are to be trained."""
+    """How many answers are to be trained."""
 
 
 class ReadAgain:
-    """The records of a unit, which are read when the first of its methods needs them.
+    """The records of a unit, read when a method first needs them.
 
-    All of them raise a FormatError where an id is of no record, or of several that say different
-    things, and a StorageError where the input cannot be read.
+    Every method raises a FormatError if an id belongs to no record or to several that differ, and
+    a StorageError if the input cannot be read.
     """
 
     def __init__(self, old: Old, loaded: Loaded) -> None:
@@ -261,14 +261,14 @@ class ReadAgain:
     @cached_property
     def _said(self) -> list[_Said]:
         context, found = self._loaded.context, list[_Said]()
-        reading = replace(context.reading, weighs=True)  # what is in rows was accepted
+        reading = replace(context.reading, weighs=True)  # weights were accepted before
         trained = read_train_on(self.options.train_on)
         unit = self.old.receipt.unit
         for record in read_records(unit, self.old.inputs[unit.input]):
             try:
                 chat = parse(record, reading)
             except RecordError:
-                found.append(_Said(record.where))  # as it was rejected
+                found.append(_Said(record.where))  # rejected when it was packed
                 continue
             turns, notes = of_answers(chat)[1], notes_of(chat, {}, context)
             answers = len(trained.messages(chat.messages))
@@ -276,7 +276,7 @@ class ReadAgain:
         return found
 
     def by_split(self, groups: Sequence[Group]) -> dict[str, list[Group]]:
-        """Return conversations by the splits that options ask for, in the order of the input."""
+        """Return the conversations of each split of the options, in the order of the input."""
         if self.old.receipt.unit.container == "groups":
             shares, first = read_shares(self.options.split), dict[str, int]()
             told = [
@@ -291,23 +291,23 @@ class ReadAgain:
         return found
 
     def turns(self, groups: Sequence[Group]) -> dict[str, Mapping[int, int]]:
-        """Return for the id of each conversation the turns of its answers, by their index there."""
+        """Return for each id the turns of its answers, by their index in the record."""
         told = self._told("turns", groups)
         return {group[0].id: turns for group, (_, turns) in zip(groups, told, strict=True)}
 
     def drawn(
         self, groups: Sequence[Group], times: Times, left: Mapping[str, int]
     ) -> tuple[dict[str, int], Counts]:
-        """Tell how often what is of the unit is packed, by `times` of each record.
+        """Return how often each conversation is packed; the records have `times` in their order.
 
-        `left` says of an id, or of a place in the input, how many messages were left out there.
+        `left` has the number of messages left out before, by id or place in the input.
 
         Returns:
-            How often, by the id of a conversation and by its place in the input; records that are
-            not taken, and notes and untrained answers of those that are.
+            How often, by the id of a conversation and by its place in the input; counts of records
+            that are not taken, and of notes and untrained answers of those that are.
 
         Raises:
-            FormatError: records do not give what is counted of the unit.
+            FormatError: the records do not give the counts of the unit's receipt.
         """
         found, now, was = dict[str, int](), Counts(), Counts()
         views = {group[0].id: len(ends_of(group)) for group in groups}
@@ -333,7 +333,7 @@ class ReadAgain:
         return found, now
 
     def _told(self, name: str, groups: Sequence[Group]) -> list[tuple[int, Any]]:
-        """Return of the record of each conversation where it is, and what it says."""
+        """Return for each conversation its record's number in the unit, and its fact `name`."""
         known: dict[str, tuple[int, Any]] = {}
         for place, said in enumerate(self._said):
             value = getattr(said, name)
@@ -345,6 +345,6 @@ class ReadAgain:
         return [known[id_] for id_ in ids]
 
     def _own(self, group: Group) -> str:
-        """Return the id of the conversation that a group is of, which may be a copy."""
+        """Return the id of a conversation, without the suffix that marks a copy."""
         id_ = group[0].id
         return re.sub(r"#\d+$", "", id_) if self.old.receipt.counts.copies else id_

@@ -1,9 +1,9 @@
-"""What is too long → divided, left out, or refused, as `--overlong` says.
+"""Conversations that are too long → divided, left out or rejected, as `--overlong` says.
 
     --max-length      longest row      a longer forest is divided into samples (rows/split.py)
     --max-position    longest view     what the model can attend over
 
-A view longer than either is in no sample; its message is context of others all the same.
+A view longer than either is in no sample, but its message remains context of other views.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from reasonpack.rows.forest import Forest, LaidOut, lay_out
 from reasonpack.rows.split import divide, leave_out
 
 LONGEST_TEXT, CHARACTERS_OF_A_TOKEN = 1 << 24, 16
-"""A view of more characters is not encoded, or of more for each token of --max-position: a
-tokenizer takes a hundred bytes for each."""
+"""A view of more characters than the first, and than the second for each token of --max-position,
+is not encoded: a tokenizer needs a hundred bytes of memory for each."""
 Unit = Literal["tokens", "characters"]
 
 
@@ -29,9 +29,9 @@ class LeftOut(Struct, frozen=True):
 
     Attributes:
         message: its index in the record.
-        length: of its view.
-        unit: of `length`; characters where so many are not encoded.
-        option: the limit that it is longer than; both, and it is `--max-length`.
+        length: length of its view.
+        unit: unit of `length`; characters if the view is too long to be encoded.
+        option: the limit that it exceeds; `--max-length` if it exceeds both.
     """
 
     message: int
@@ -42,7 +42,7 @@ class LeftOut(Struct, frozen=True):
 
     @property
     def reason(self) -> str:
-        """Code that is counted.
+        """Code under which it is counted.
 
         >>> LeftOut(3, 9, "tokens", "--max-length", 8).reason
         'over-max-length'
@@ -50,12 +50,12 @@ class LeftOut(Struct, frozen=True):
         return self.option.replace("--", "over-")
 
     def line(self, where: str) -> dict[str, Any]:
-        """Return the line of rejects.jsonl for a message of the record that is there."""
+        """Return the line of rejects.jsonl for the message, whose record is at `where`."""
         line = {"kind": "message", "where": where, "message": self.message, self.unit: self.length}
         return {**line, "reason": self.reason, "error": str(self.error(where))}
 
     def error(self, where: str) -> RecordError:
-        """Say that the message is left untrained, and what helps."""
+        """Return an error that says the message is left untrained, and what helps."""
         what = f"a view of {self.length:,} {self.unit}, expected at most {self.limit:,}"
         return RecordError(
             self.reason,
@@ -67,20 +67,20 @@ class LeftOut(Struct, frozen=True):
 
 
 class Limits(Struct, frozen=True):
-    """What `options` say of length, and the longest view allowed; None for no limit."""
+    """The limits of rows in `options`, and the longest view allowed; None for no limit."""
 
     options: Options
     max_position: int | None
 
     def too_long_text(self, message: int, characters: int) -> LeftOut | None:
-        """Tell whether a view has so many characters that it is not to be encoded."""
+        """Return what to leave out if a view has too many characters to be encoded, or None."""
         most = max(LONGEST_TEXT, CHARACTERS_OF_A_TOKEN * (self.max_position or 0))
         if characters <= most:
             return None
         return LeftOut(message, characters, "characters", "--max-position", most)
 
     def too_long(self, message: int, tokens: int) -> LeftOut | None:
-        """Tell whether a view is longer than a row, or than the model can attend over."""
+        """Return what to leave out if a view is longer than a row or than the model's limit."""
         row, view = self.options.max_length, self.max_position
         if row is not None and tokens > row:
             return LeftOut(message, tokens, "tokens", "--max-length", row)
@@ -91,13 +91,13 @@ class Limits(Struct, frozen=True):
     def lay_out(
         self, forest: Forest, number: int, messages: Sequence[int]
     ) -> tuple[Forest, LaidOut, list[LeftOut]]:
-        """Lay out a conversation of a forest, whose views are of these messages.
+        """Lay out conversation `number` of a forest; `messages` are those of its views.
 
         Returns:
-            The forest without views that are too long, how it is written, and those views.
+            The forest without views that are too long, its layout, and what was left out.
 
         Raises:
-            RecordError: nothing of it fits; or not all does, and `--overlong` divides nothing.
+            RecordError: no view fits; or it is too long, and `--overlong` is not `split`.
         """
         row, layout = self.options.max_length, self.options.layout
         if self.options.overlong != "split":
@@ -127,7 +127,7 @@ class Limits(Struct, frozen=True):
         return forest, laid_out, list(left.values())
 
     def nothing_fits(self, views: Iterable[LeftOut]) -> RecordError:
-        """Refuse a conversation of which all views are too long; name the one that is least so."""
+        """Return the error of a conversation without a view that fits; it names the shortest."""
         least = min(views, key=lambda each: each.length)
         return self._overlong(f"a view of {least.length:,} {least.unit}", least.option, least.limit)
 

@@ -3,9 +3,9 @@
     .lock                    one run of everything, or a merge
     .lock-00003-of-00008     one part of a run of several machines
 
-On this machine's file systems the kernel holds the lock, and lets go of it when the process
-dies, however it dies. Elsewhere (an object store, a file system without locks) the file
-alone is the lock: a run that was killed on another machine leaves it behind.
+On local file systems the kernel holds the lock, and releases it when the process dies, however
+it dies. Elsewhere (an object store, a file system without locks) the file alone is the lock: a
+run that was killed on another machine leaves it in place.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ except ImportError:  # pragma: no cover (Windows)
 
 LOCK = ".lock"
 NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
-"""A link in the place of a lock would have the file that it leads to emptied."""
+"""Refuses a link in place of the lock: its target would be emptied."""
 
 
 class Holder(Struct, frozen=True):
-    """Who holds a lock: `started` tells two runs of one pid apart."""
+    """The process that holds a lock; `started` distinguishes two processes with the same pid."""
 
     host: str
     pid: int
@@ -60,11 +60,11 @@ def _me() -> Holder:
 def locked(output: Place, part: str = "") -> Iterator[None]:
     """Hold the lock of an output directory, or of one part of a run in it.
 
-    The directory has to exist. A part is such as `-00003-of-00008`; parts exclude the whole, not
-    each other.
+    The directory has to exist. `part` is empty, or a suffix such as `-00003-of-00008`; a part
+    excludes runs of the whole, but not other parts.
 
     Raises:
-        UsageError: another run holds it; the message says who.
+        UsageError: another run holds it, which the message names.
         StorageError: the directory cannot be written.
     """
     own = join(output, LOCK + part)
@@ -100,12 +100,12 @@ def _by_kernel(path: Path) -> Iterator[None]:
 
 
 def _acquire(path: Path) -> int | None:
-    """Open and lock a file; None where the file system has no locks."""
+    """Open and lock a file, and return its descriptor; None if the file system has no locks."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | NO_LINKS, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever held it before may have removed the file that was opened here.
+            # The process that held it before may have removed the file that was opened here.
             if os.path.samestat(os.fstat(descriptor), path.stat()):
                 return descriptor
         except BlockingIOError:
@@ -135,7 +135,7 @@ def _by_file(place: Place) -> Iterator[None]:
 
 
 def is_held(place: Place) -> bool:
-    """Tell whether a process that may still be alive holds a lock."""
+    """Return whether a process that may still be alive holds a lock."""
     if is_url(place) or not fcntl:
         return _is_held_by_file(place)
     try:
@@ -154,7 +154,7 @@ def is_held(place: Place) -> bool:
 
 
 def _is_held_by_file(place: Place) -> bool:
-    """Tell whether whoever wrote a lock file may still be at work."""
+    """Return whether another process wrote a lock file and may still be alive."""
     holder = _holder(place)
     if holder is None:
         return False

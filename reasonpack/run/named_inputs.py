@@ -1,7 +1,7 @@
-"""The inputs of a run: each with its place, its name and its share, standard input as a file.
+"""The inputs of a run → files, each with its place, name and share; standard input as a file.
 
---temp-dir/reasonpack-unpacked-…/.lock      a folder for what a run unpacks of them; the lock is
-                                            held as long as the run lives, however it ends
+--temp-dir/reasonpack-unpacked-…/.lock      a folder for files that a run unpacks; the lock is held
+                                            while the run is alive
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ def named_inputs(
     without: Place | None = None,
     on_note: Callable[[str], object] = lambda _: None,
 ) -> tuple[list[tuple[Place, str]], list[Part]]:
-    """Name the input files, each with its place; standard input is `-` still.
+    """Return the place and the name of each input file; standard input still has the place `-`.
 
-    `inputs` are as for `pack_files`; the output directory `without` may lie in one of them.
+    `inputs` are as for `pack_files`; the output directory `without` may be in one of them.
 
     Returns:
-        The files, and how much of them is packed; empty if all of them is, once.
+        The files, and the share of each input; no shares if each conversation is packed once.
 
     Raises:
-        UsageError: there is no such input.
+        UsageError: an input does not exist.
     """
     parts = [read_part(each) for each in inputs]
     if [part.path for part in parts].count(STDIN) > 1:
@@ -90,12 +90,12 @@ def _blocks() -> Iterator[bytes]:
 
 @contextmanager
 def unpacked(directory: str | None) -> Iterator[Path]:
-    """Make a folder that is removed at the end; remove those that killed runs left beside it.
+    """Yield a new folder, which is removed at the end; remove folders that killed runs left.
 
-    It is in `directory`, or in the system's temporary directory.
+    They are in `directory`; None stands for the system's temporary directory.
 
     Raises:
-        StorageError: nothing can be written there.
+        StorageError: the directory cannot be written.
     """
     try:
         made = tempfile.TemporaryDirectory(prefix=PREFIX, dir=directory)
@@ -105,7 +105,7 @@ def unpacked(directory: str | None) -> Iterator[Path]:
         raise StorageError(where, error.strerror, "a folder to write to", fix) from error
     with made as folder, locked(folder):
         for other in Path(folder).parent.glob(f"{PREFIX}*"):
-            lock = other / LOCK  # who holds it has written in it
+            lock = other / LOCK  # empty until its run holds it
             with suppress(OSError):
                 if lock.stat().st_size > 0 and not is_held(lock):
                     shutil.rmtree(other, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The output directory of a run: its own or nobody's, locked, and swept of what was half-written.
+"""The output directory of a run: without foreign files, locked, and cleared of half-written files.
 
 plan.json  data/  receipts/       while it runs
 README.md  rejects.jsonl  samples.html   at the end
@@ -40,29 +40,29 @@ from reasonpack.storage.read import read_bytes
 
 SPOOL = ".spool-"
 STDIN_COPY = "stdin"
-"""A directory for what standard input gave, and the file in it."""
+"""The directory of a copy of standard input, whose name begins so, and the file in it."""
 FILES = (MANIFEST, CARD, REJECTS, SAMPLES, call_plan.INDEX, copies.INDEX, PLAN)
-"""What a run writes beside its directories, in the order in which it is removed."""
+"""The files that a run writes besides its directories, in the order in which they are removed."""
 DIRECTORIES = ("data", "receipts")
 SHUFFLED_FROM = tuple(f"{UNSHUFFLED}/{name}" for name in DIRECTORIES)
-"""Where a run keeps rows until they are shuffled."""
+"""The directories in which a run keeps rows until they are shuffled."""
 OURS = {
     "": "|".join(re.escape(name) for name in FILES) + rf"|{re.escape(LOCK)}(-\d+-of-\d+)?",
     "data": r"[a-z0-9_]+-\d+-of-\d+\.(parquet|arrow)",
     "receipts": r"\d+(\.rejects\.jsonl|\.json)",
 }
 OURS |= {f"{UNSHUFFLED}/{name}": OURS[name] for name in DIRECTORIES}
-"""Names that a run gives to files, by directory; nothing else is ever removed."""
+"""Patterns of the names that a run gives to files, by directory; no other file is ever removed."""
 
 
 @contextlib.contextmanager
 def claimed(output: Place, *, part: str = "", overwrite: bool = False) -> Iterator[None]:
-    """Hold an output directory that is empty, or a run's; make it if there is none.
+    """Lock an output directory that is empty or a run's; make it if it does not exist.
 
-    `part` is as in `locked`; with `overwrite` what a run left in it is removed.
+    `part` is as in `locked`; with `overwrite` the files that a run left in it are removed.
 
     Raises:
-        UsageError: there is something else, or another run is at work.
+        UsageError: it contains anything else, or another run is at work in it.
     """
     _refuse_foreign(output, overwrite=overwrite)
     if not is_url(output):
@@ -81,7 +81,7 @@ def claimed(output: Place, *, part: str = "", overwrite: bool = False) -> Iterat
 
 
 def _refuse_foreign(output: Place, *, overwrite: bool) -> None:
-    if not str(output):  # which is the current directory to some, and nothing to others
+    if not str(output):  # to pathlib the current directory, to other functions nothing
         raise UsageError("--output", "an empty name", "a directory", "name one")
     local = () if is_url(output) else (Path(output), *Path(output).parents)
     there = next((each for each in local if each.exists()), None)
@@ -100,23 +100,23 @@ def _refuse_foreign(output: Place, *, overwrite: bool) -> None:
 
 
 def _wrote_a_run(output: Place) -> bool:
-    """Tell whether what is called as our files is ours, be it damaged or of another version."""
+    """Return whether plan or manifest are reasonpack's, even if damaged or of another version."""
     contents = (read_bytes(join(output, name)) or b"" for name in (PLAN, MANIFEST))
     return any(b'"library_version"' in content for content in contents)
 
 
 def _temporary_for(name: str, directory: str) -> re.Match[str] | None:
-    """Match the name of a file that is not whole yet; the first group is what it is to be."""
+    """Match the temporary name of a file; the first group is its final name."""
     return re.fullmatch(rf"\.({OURS[directory]})\.\d+-[0-9a-f]+{re.escape(TEMPORARY)}", name)
 
 
 def clear(output: Place) -> None:
-    """Remove what a run wrote; its plan last, so that what is left can be told for a run's.
+    """Remove the files of a run, the plan last: until then the directory is known as a run's.
 
     Raises:
-        UsageError: there are files of somebody else's among them.
+        UsageError: there are files among them that no run wrote.
     """
-    for stranger in _strangers(output):
+    for stranger in _foreign(output):
         what = "reasonpack did not write it"
         expected = "only a run's own files where they are to be removed"
         fix = "move it away, or choose another --output"
@@ -130,7 +130,7 @@ def clear(output: Place) -> None:
 
 
 def clear_unshuffled(output: Place) -> None:
-    """Remove what was kept to be shuffled, receipts first; a stranger's file stays where it is."""
+    """Remove rows that were kept to be shuffled, receipts first; foreign files stay."""
     if is_url(output):
         remove_tree(join(output, UNSHUFFLED))
         return
@@ -153,8 +153,8 @@ def _empty(place: Place) -> None:
         remove(join(place, name))
 
 
-def _strangers(output: Place) -> Iterator[str]:
-    """Yield what is not ours where `clear` removes files; a link leads to somebody else's."""
+def _foreign(output: Place) -> Iterator[str]:
+    """Yield paths where `clear` removes files that no run wrote; linked directories count."""
     for name, mark in ((CARD, HEADING), (SAMPLES, MARK)):
         content = read_bytes(join(output, name))
         if content is not None and mark.encode() not in content:
@@ -176,13 +176,13 @@ def at_work(
     *,
     own: Sequence[Unit] | None = None,
 ) -> Iterator[Plan]:
-    """Yield the plan by which a run goes on in a directory that it holds: `known`, if that is its.
+    """Make a locked directory ready for a run; yield its plan: `known` if equal, else `plan`.
 
-    `known` is the plan that is there; `indexes` stand beside it, each under its name; `own` are the
-    units of a part, beside which others may be at work.
+    `known` is the plan that is there; `indexes` are files to write next to the plan, by name; `own`
+    are the units of a part, if other parts may be at work at the same time.
 
     Raises:
-        UsageError: the plan that is there is another run's, which has begun.
+        UsageError: the plan that is there is that of another run, which has begun.
     """
     if known and (differing := differences(known, plan)):
         begun = ("receipts", SHUFFLED_FROM[1])
@@ -205,12 +205,10 @@ def at_work(
 
 
 def begin(output: Place, plan: Plan, known: Plan | None) -> None:
-    """Make a directory ready for the units of a plan.
-
-    `known` is the plan that is there already.
+    """Write a plan, unless `known` is there already, and make the directories of its units.
 
     Raises:
-        FormatError: there is a file among the shards that is none of them.
+        FormatError: `data` contains a file that is no shard of the plan.
     """
     if known is None:
         write_plan(output, plan)
@@ -224,12 +222,12 @@ def begin(output: Place, plan: Plan, known: Plan | None) -> None:
 
 
 def sweep(output: Place, units: Sequence[Unit] | None = None) -> None:
-    """Remove what processes that were killed had begun to write.
+    """Remove temporary files that killed processes left.
 
-    Only what belongs to `units` is removed; everything for None, by who holds all of it.
+    Only files of `units` are removed; all for None, which needs a lock of the whole directory.
     """
     if not shows_half(output):
-        return  # what is on its way there has no name
+        return  # half-written files have no name there
     own = None if units is None else {unit.number for unit in units}
     for directory in OURS:
         place = place_of(output, directory)
@@ -245,6 +243,6 @@ def sweep(output: Place, units: Sequence[Unit] | None = None) -> None:
 
 
 def _number(name: str) -> int | None:
-    """Return the number of the unit that a file is of."""
+    """Return the number of the unit in a file's name; None without one."""
     found = re.match(r"(?:[a-z0-9_]+-)?(\d+)", name)
     return int(found[1]) if found else None

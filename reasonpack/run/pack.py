@@ -3,8 +3,8 @@
     pack_files     all units, then the manifest
     pack_part      every Nth unit, on one of N machines       merge_parts     the manifest
 
-Whatever stops a run, the same call goes on with it: units whose receipt and shard hold are
-kept (`receipts.done_before`), the others are done again.
+After a run was stopped, the same call goes on with it: units whose receipt and shards are
+intact are kept (`receipts.done_before`), the others are done again.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ from reasonpack.storage.place import Place, file_names, is_url, join, public_nam
 from reasonpack.wording import count, listed
 
 ALONE = Run()
-"""In this process, watched by nobody."""
+"""A run in this process, without callbacks."""
 
 
 def pack_files(
@@ -73,19 +73,19 @@ def pack_files(
     overwrite: bool = False,
     run: Run = ALONE,
 ) -> Manifest:
-    """Pack chat files into a dataset directory, or go on where such a run was stopped.
+    """Pack chat files into a dataset directory, or go on with such a run that was stopped.
 
     Args:
         inputs: files, directories and URLs, each perhaps with a share; `-` is standard input.
         output: the directory to write, or its URL.
-        options: what to do.
-        overwrite: remove what a run left in `output` first.
-        run: how to do it.
+        options: how to read, lay out and write conversations.
+        overwrite: first remove the files that a run left in `output`.
+        run: processes or cluster, and callbacks.
 
     Raises:
         UsageError: `output` holds something else, or is in use.
         NothingPackedError: there was no record, or all were rejected.
-        ReasonpackError: what stopped the run; `output` then has no manifest.
+        ReasonpackError: anything else that stopped the run; `output` then has no manifest.
     """
     loaded = Loaded(options, run.backend)
     with (
@@ -113,11 +113,11 @@ def pack_part(
     The directory is the same for all parts, and `index` counts them from 0.
 
     Returns:
-        What is in the shards of this part.
+        The counts of this part's units.
 
     Raises:
-        UsageError: no such part, or `output` holds something else.
-        ReasonpackError: what stopped it.
+        UsageError: there is no such part, `options` shuffle, or `output` holds something else.
+        ReasonpackError: anything else that stopped it.
     """
     if not 0 <= index < count:
         raise UsageError(
@@ -140,10 +140,10 @@ def pack_part(
 def merge_parts(output: Place, on_note: Callable[[str], object] = lambda _: None) -> Manifest:
     """Check the receipts of all parts and write the manifest.
 
-    `on_note` is told what is not as it should be.
+    `on_note` gets a line for the user if something needs attention.
 
     Raises:
-        FormatError: there is no run, or units are missing or were altered.
+        FormatError: there is no plan, or units are missing or were altered.
         NothingPackedError: no part holds a packed record.
         UsageError: a run is at work.
     """
@@ -179,7 +179,10 @@ def opened(
     overwrite: bool = False,
     part: tuple[int, int] | None = None,
 ) -> Iterator[tuple[Plan, Job]]:
-    """Hold an output directory with a plan in it that is the one of this run."""
+    """Lock an output directory and make or find the plan of a run in it.
+
+    `part` is the index and number of parts. Yields the plan, and the job of its units.
+    """
     options = loaded.options
     named_so = (options.tokenizer, options.chat_template or "", options.group_by)
     for each in (output, *named_so, *options.ignore_fields):
@@ -200,10 +203,10 @@ def opened(
         known = read_plan(output)
         more: dict[str, Any] = {"folder": folder, "output": output, "known": known}
         plan, calls, index = plan_run(files, blend, loaded, run=run, **more)
-        if calls is None:  # which may have ids alone
+        if calls is None:  # calls may have ids only
             with stage("start-up"):
                 context.tokenizer.load()
-        # No copy of the entries, which would stay as long as the run.
+        # A view: a copy of the entries would stay in memory as long as the run.
         entries = calls.entries.view(np.uint8).data if calls else None
         own = _mine(plan, part) if part else None
         indexes = {GROUPS: entries, COPIES: index}
@@ -225,10 +228,10 @@ def plan_run(
 ) -> tuple[Plan, Grouped | None, bytes | None]:
     """Make the plan of a run.
 
-    `folder` is for what is unpacked; `known` is the plan that is in the directory `output`.
+    `folder` is for unpacked files; `known` is the plan in the directory `output`, if there is one.
 
     Returns:
-        The plan, the groups of calls, and the index of records that are not packed once.
+        The plan; groups of calls, None for chats; `copies.index`, None if each is packed once.
     """
     options, context = loaded.options, loaded.context
     check_columns(options)
@@ -278,7 +281,7 @@ def _receipts(
     run: Run,
     started: Sequence[Worker],
 ) -> list[Receipt]:
-    """Do the units that are not done yet, some or all; return the receipts of these, in order."""
+    """Do the units that are not done yet; return the receipts of `units`, or of all, in order."""
     units = plan.units if units is None else units
     done, todo = done_before(job.home, plan, units, run.watch)
     for advice in backend_advice(todo, run.backend), disk_advice(job.output, job.options, todo):
@@ -296,7 +299,7 @@ def _receipts(
     try:
         pack_units(todo, job, loaded, add, run, started)
     except UnknownFieldError as error:
-        if len(units) == len(plan.units):  # no run with this plan gets any further
+        if len(units) == len(plan.units):  # no run with this plan can get further
             for name in file_names(receipts_ := join(job.home, "receipts")):
                 remove(join(receipts_, name))
         run.watch.on_note("a field that nobody reads: reading on to find all such fields")
@@ -305,7 +308,7 @@ def _receipts(
 
 
 def all_unknown(plan: Plan, job: Job, run: Run, loaded: Loaded) -> UnknownFieldError | None:
-    """Read all of the input for fields that nobody reads, as one was found."""
+    """Read all of the input; return one error for all unknown fields, None without any."""
     found = results_of(plan.units, partial(unknown_fields, job=job), run, loaded)
     errors = [error for error in found if error]
     return together(errors) if errors else None

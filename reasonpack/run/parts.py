@@ -1,10 +1,10 @@
-"""Units of which there are fewer than processes: parts of a unit are laid out beside each other.
+"""Fewer units than processes → parts of units, which several processes lay out at the same time.
 
     unit 0 ─┬─ lines 1 to 260     ── process A ──→ samples ─┐
             └─ lines 261 to 498   ── process B ──→ samples ─┴─→ rows ─→ the shard of unit 0
 
-What is published is that of the whole unit, byte for byte: a sample depends on its own record
-alone. Samples go through a pipe, which takes a twentieth more CPU.
+The published files are those of the whole unit, byte for byte, because a sample depends only on
+its own record. Samples go through a pipe, which takes a twentieth more CPU.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def pack_units(
     run: Run,
     started: Sequence[Worker] = (),
 ) -> None:
-    """Pack units, in parts where there are processes for that; see `do_units`."""
+    """Pack units, in parts if there are more processes than units; see `do_units`."""
     parts = parts_of(todo, job.plan, job.places, run)
     every = [part for own in parts.values() for part in own]
     if len(every) <= len(todo):
@@ -61,14 +61,14 @@ def pack_units(
             do_units(every, partial(_lay_out_part, job=job), put, run, loaded, ready)
     except UnknownFieldError:
         raise
-    except RecordError:  # in the whole unit another record may be the first that is refused
+    except RecordError:  # an earlier record may fail too: only whole units tell the first one
         do_units(todo, partial(process, job=job), then, replace(run, num_proc=1), loaded)
 
 
 def parts_of(
     units: Sequence[Unit], plan: Plan, places: Sequence[Place], run: Run
 ) -> dict[Unit, list[Unit]]:
-    """Divide each unit for the processes that there are for it; none where it is one at most."""
+    """Divide each unit into a part per process that it gets; empty if that is at most one."""
     one_each = plan.grouping is None and plan.copies is None
     most = processes_a_unit(run, units) if one_each else 1
     return {unit: divide(unit, places[unit.input], most) for unit in units if most > 1}
@@ -79,9 +79,9 @@ def _lay_out_part(part: Unit, loaded: Loaded, job: Job) -> _LaidPart:
 
 
 def _published(unit: Unit, loaded: Loaded, job: Job, parts: list[_LaidPart]) -> Receipt:
-    """Put the parts of a unit together, and publish it."""
+    """Join the parts of a unit, and publish it."""
     if len({note for _, laid in parts for note in laid.counts.notes}) > MOST_NOTES:
-        return process(unit, loaded, job)  # which of them are counted goes by the order of records
+        return process(unit, loaded, job)  # the order of records decides which are counted
     whole = Laid()
     for _, laid in sorted(parts, key=lambda each: each[0].start):
         whole.add(laid)

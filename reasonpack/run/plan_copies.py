@@ -34,7 +34,7 @@ from reasonpack.storage.place import Place, join
 from reasonpack.storage.read import read_bytes
 
 _Found = tuple[list[bytes], NDArray[np.integer[Any]], list[int], list[bytes] | None]
-"""Of records, or groups: hashes, the input of each, how many each unit has, and what each says."""
+"""Hash and input of each record or group, how many each unit has, and hashes of groups' calls."""
 
 
 def with_copies(
@@ -48,13 +48,13 @@ def with_copies(
     known: Plan | None,
     grouped: Grouped | None = None,
 ) -> tuple[Plan, bytes | None]:
-    """Find how often each record, or group of calls, is packed.
+    """Add to a plan how often each record, or group of calls, is packed.
 
-    `places` say where each input is, `reading` how its records are read; `known` is the plan that
-    is in the directory `output`; `grouped` are the groups of calls.
+    `places` are those of the inputs, `reading` says how records are read; `known` is the plan in
+    the directory `output`, if there is one; `grouped` are the groups of calls, None for chats.
 
     Returns:
-        The plan that says so, and the index; the plan as it is, and None, if each is packed once.
+        The plan with `copies`, and the index; the plan as it is, and None, if each is packed once.
 
     Raises:
         UsageError: a conversation would be packed too often.
@@ -86,21 +86,21 @@ def _of_units(plan: Plan, places: Sequence[Place], run: Run, reading: Reading) -
 
 
 def _of_groups(grouped: Grouped, reading: Reading, *, says: bool) -> _Found:
-    """Read the groups of calls; one is of the input of its first record."""
+    """Hash groups of calls, and their calls if `says`; a group's first record tells its input."""
     entries, hashes, starts, said = grouped.entries, [], [], []
     for group in grouped.groups:
         first = next(group.records)
         hashes.append(content_hash(group.id.encode() or line_of(first), readable=True))
         starts.append(group.start)
         if says:
-            said.append(_said(replace(group, records=chain([first], group.records)), reading))
+            said.append(_calls_hash(replace(group, records=chain([first], group.records)), reading))
     bounds = np.searchsorted(starts, [*(unit.start for unit in grouped.units), len(entries)])
     files = entries["file"][np.array(starts, np.int64)]
     return hashes, files, np.diff(bounds).tolist(), said or None
 
 
-def _said(group: Group, reading: Reading) -> bytes:
-    """Return what stands for the calls of a group; for nothing where not all can be read."""
+def _calls_hash(group: Group, reading: Reading) -> bytes:
+    """Hash the trained calls of a group; as unreadable if one cannot be read or none is trained."""
     try:
         key_ = key_of_calls(_calls(group, reading))
     except RecordError:
@@ -116,7 +116,7 @@ def _calls(group: Group, reading: Reading) -> Iterator[Call]:
 
 
 def _hashes(unit: Unit, places: Sequence[Place], reading: Reading) -> bytes:
-    """Return the hashes of the records of a unit."""
+    """Return the hashes of the records of a unit, joined."""
 
     def hashed(record: Record) -> bytes:
         try:
@@ -130,7 +130,7 @@ def _hashes(unit: Unit, places: Sequence[Place], reading: Reading) -> bytes:
 
 
 def _known(known: Plan | None, plan: Plan, output: Place) -> tuple[Copies, bytes] | None:
-    """Return what an earlier plan of the same inputs and options found, if its index is there."""
+    """Return copies and index of an earlier plan; None if inputs, options or index have changed."""
     if known is None or known.copies is None:
         return None
     names = ("library_version", "options", "hashes", "units", "blend")

@@ -1,4 +1,4 @@
-"""What a run is going to do, written down before it does it: `plan.json`.
+"""The plan of a run, `plan.json`, written before its first unit.
 
     options, hashes of tokenizer and templates, hashes of inputs, library version, units
                                  └──────────── SHA-256 ────────────┘
@@ -43,18 +43,17 @@ class Plan(Struct, frozen=True):
     Attributes:
         options: as given, but without passwords in URLs.
         max_position: longest view allowed, wherever the limit came from.
-        hashes: SHA-256 of tokenizer, template and the like, by what they are.
-        templates: what was learned of the chat template, and of the one for tools if there is one.
-        columns: optional ones that every shard has, whatever is in its rows.
-        grouping: how calls are put together; None for chats.
+        hashes: SHA-256 of tokenizer, template and the like, by their names.
+        templates: what was learned about the chat template, and the one for tools if it differs.
+        columns: optional columns that every shard has, whatever is in its rows.
+        grouping: how calls are grouped; None for chats.
         inputs: the files, in order.
-        units: what they were cut into.
-        sha256: of all of this, but for where things are and when they were written.
-        sources: datasets that are packed again; nothing is read from `inputs` then.
-        blend: how much of which inputs is packed; empty where it is all of them, once.
+        units: the units that the inputs are cut into.
+        sha256: hash of all fields, without paths of tokenizer and template, and times of inputs.
+        sources: datasets that are packed again, to which `inputs` then belong.
+        blend: share of each input; empty if each conversation is packed once.
         copies: how often each record is packed; None for once.
-        grouped_by: of calls that are packed again, the field that grouped the records of each
-            input.
+        grouped_by: for calls that are packed again, the field that grouped each input's records.
     """
 
     format_version: str
@@ -75,7 +74,7 @@ class Plan(Struct, frozen=True):
     grouped_by: list[str] = field(default_factory=list)
 
     def shard_paths(self, unit: Unit) -> list[str]:
-        """Name the shards that a unit may have, that of the split for training first."""
+        """Return the paths of the shards that a unit may have, that of `train` first."""
         count, suffix = len(self.units), self.options.format
         return [
             shard_path(unit.number, units=count, suffix=suffix, split=split)
@@ -84,7 +83,7 @@ class Plan(Struct, frozen=True):
 
 
 def new_plan(options: Options, **fields_: Any) -> Plan:
-    """Make the plan of a run with these fields, of this version and with its hash."""
+    """Make a plan with these fields, the version of this package, and its own hash."""
     template = options.chat_template
     public = dataclasses.replace(  # without user, password and query in URLs
         options,
@@ -96,10 +95,10 @@ def new_plan(options: Options, **fields_: Any) -> Plan:
 
 
 def planned_columns(options: Options, inputs: Sequence[InputFile] = ()) -> tuple[str, ...]:
-    """Name the optional columns of a run, in the order of a shard.
+    """Return the optional columns of a run of chats, in the order of a shard.
 
-    What a unit happens to hold must not change them: they are what options ask for, and what was
-    found while the inputs were read for their hashes.
+    They depend on options and on all inputs, which are searched for weights while they are hashed,
+    never on the records of a unit.
     """
     found = ["loss_weights"] if any(input_.weighted for input_ in inputs) else []
     return planned([*options.columns, *(found if options.loss_weights == "auto" else ())])
@@ -119,7 +118,7 @@ def known_calls(
     unit_bytes: int,
     output: Place,
 ) -> PlannedCalls | None:
-    """Return the groups of an earlier plan whose files and index are as they were, unread."""
+    """Return the calls of an earlier plan; None if options, files or index have changed."""
     if known is None or known.grouping is None or known.unit_bytes != unit_bytes:
         return None
     alike = all(getattr(known.options, name) == getattr(options, name) for name in GROUPED_BY)
@@ -130,7 +129,7 @@ def known_calls(
         if now is None or not vouches(input_.stamp, now):
             return None
         if content_kind(place, name) not in {"plain", "array"}:
-            return None  # what it was unpacked to is gone
+            return None  # its unpacked copy is gone
     index = join(output, INDEX)
     if stamp(index) is None or digest(index)[1] != known.grouping.sha256:
         return None
@@ -141,7 +140,7 @@ def known_calls(
 
 
 def known_inputs(known: Plan | None, unit_bytes: int) -> dict[str, tuple[InputFile, list[Unit]]]:
-    """Return the inputs of a plan of chats, each with its units, by name."""
+    """Return the inputs of a plan by name, each with its units; none for calls or other units."""
     if known is None or known.unit_bytes != unit_bytes or known.grouping is not None:
         return {}
     units: dict[int, list[Unit]] = {}
@@ -151,12 +150,12 @@ def known_inputs(known: Plan | None, unit_bytes: int) -> dict[str, tuple[InputFi
 
 
 def sealed_plan(plan_: Plan) -> Plan:
-    """Return a plan with its own hash in it."""
+    """Return a plan with its own hash in `sha256`."""
     return replace(plan_, sha256=plan_hash(msgspec.to_builtins(plan_)))
 
 
 def differences(there: Plan, here: Plan) -> list[str]:
-    """Say in a few words each how two plans differ; nothing if their hashes are equal."""
+    """Return how two plans differ, in a few words each; nothing if their hashes are equal."""
     if there.sha256 == here.sha256:
         return []
     found = [*_option_differences(there, here), *_input_differences(there.inputs, here.inputs)]
@@ -212,7 +211,7 @@ def read_plan(output: Place) -> Plan | None:
     """Read the plan in an output directory; None if there is none.
 
     Raises:
-        FormatError: it was altered or cut off.
+        FormatError: it was altered, cut off, or written by another version.
     """
     place = join(output, PLAN)
     content = read_bytes(place)

@@ -1,12 +1,11 @@
 """Work units → receipts, by processes of this machine.
 
-    units  0 1 2 3 4 …          each worker has a pipe of its own, so that a process that dies
-           │ │ │                is known by its unit, and disturbs no other
+    units  0 1 2 3 4 …          each worker has a pipe of its own, so that the unit of a process
+           │ │ │                that dies is known, and no other process is disturbed
            A B C   ──→ receipts as they come
 
-An engine is a function of units and of what to do with one; it yields what that returns.
-What is raised does not depend on timing: the error of the first unit, in the order of the
-plan, that has one.
+An engine takes units and a function, calls it with each unit, and yields what it returns. If units
+fail, the error of the first one in the plan is raised, whatever the timing.
 """
 
 from __future__ import annotations
@@ -33,20 +32,20 @@ from reasonpack.records.unit import Unit
 
 Result = TypeVar("Result")
 DEATHS = 2
-"""How often a unit may kill its worker; the last time it is given up."""
-REPAYING = {"fork": 2_000_000, "spawn": 12_000_000}
-"""Bytes of input that take as long as to start a process for them, about: 0.2 s, and 1.5 s."""
+"""How many deaths of its worker make a unit fail."""
+START_COST = {"fork": 2_000_000, "spawn": 12_000_000}
+"""Bytes of input that take as long as the start of a process, about: 0.2 s, and 1.5 s."""
 
 
 class Given(Protocol):
-    """What a process is given once, with which it does units; it pickles."""
+    """What each process gets once, pickled, and passes to the function with every unit."""
 
     def load(self) -> object:
-        """Make ready what doing a unit needs."""
+        """Load what the function needs, before the first unit."""
 
 
 def usable_cores() -> int:
-    """Count the cores that this process may use, where the machine has more."""
+    """Return how many cores this process may use, by its affinity and its cgroup's quota."""
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS and Windows
@@ -57,9 +56,9 @@ def usable_cores() -> int:
     return cores
 
 
-def repaid(input_bytes: int) -> int:
-    """Count the processes whose start so much input repays."""
-    return max(1, input_bytes // REPAYING[_start_method()])
+def worthwhile_workers(input_bytes: int) -> int:
+    """Return how many processes are worth their start for so much input; at least 1."""
+    return max(1, input_bytes // START_COST[_start_method()])
 
 
 def run_pool(
@@ -70,16 +69,16 @@ def run_pool(
     given: Given | None = None,
     started: Sequence[Worker] = (),
 ) -> Generator[Result, None, None]:
-    """Do units in several processes.
+    """Call `process` with each unit, in several processes; yield the results as they come.
 
     Close the iterator to stop early; the processes are then killed.
 
-    `process` has to pickle; it is called with a unit, and what is `given`, if anything is. Some
-    processes may be `started`, by `early_workers`, and given the same.
+    `process` has to pickle; it gets a unit, and `given` unless that is None. Processes that
+    `early_workers` has `started` with the same `given` are used first.
 
     Raises:
-        Exception: what `process` raised for the first unit for which it did.
-        ReasonpackError: that unit killed its process twice, or no process can start.
+        Exception: the error of the first unit, in the order of the plan, that has one.
+        ReasonpackError: that unit's process died twice, or no process can start.
     """
     pool = _Pool(units, process, workers, given)
     pool.idle += started[: pool.size]
@@ -95,20 +94,20 @@ class Worker(Struct, eq=False):
     """A process that does one unit after another, and the pipe to it.
 
     Attributes:
-        process: it.
+        process: the process.
         pipe: units go there, results come from there.
-        told: what it was last told to do with a unit.
-        ready: whether it has said that it works.
+        function: what it was last told to call with units.
+        ready: whether it has reported that it has started.
     """
 
     process: BaseProcess
     pipe: Connection
-    told: object = None
+    function: object = None
     ready: bool = False
 
 
 class _Pool(Generic[Result]):
-    """The state of one run: what is to do, who does what, what went wrong."""
+    """The state of `run_pool`: units to do, idle and busy workers, failures."""
 
     def __init__(
         self,
@@ -127,7 +126,7 @@ class _Pool(Generic[Result]):
         self.failed: dict[tuple[int, int], BaseException] = {}
 
     def results(self) -> Iterator[Result]:
-        """Yield results as they come, until all is done or nothing before a failure is left."""
+        """Yield results as they come, until all units, or all before a failed one, are done."""
         while self._goes_on():
             while self.todo and len(self.busy) < self.size:
                 self._give(self.todo.pop())
@@ -152,7 +151,7 @@ class _Pool(Generic[Result]):
                     self._fail(unit, error)
 
     def _goes_on(self) -> bool:
-        """Tell whether a unit is left that counts: after a failure only those before it do."""
+        """Return whether units have still to be done; after a failure, only those before it."""
         if not self.failed:
             return bool(self.todo or self.busy)
         first = min(self.failed)
@@ -162,13 +161,13 @@ class _Pool(Generic[Result]):
 
     def _give(self, unit: Unit) -> None:
         worker = self.idle.pop() if self.idle else _start(self.size, self.given)
-        process = None if worker.told is self.process else self.process
+        process = None if worker.function is self.process else self.process
         try:
             worker.pipe.send((process, unit))
         except OSError:  # it died while it had nothing to do
             self._bury(worker, unit)
             return
-        worker.told = self.process
+        worker.function = self.process
         self.busy[worker.pipe] = worker, unit
 
     def _bury(self, worker: Worker, unit: Unit) -> None:
@@ -189,17 +188,17 @@ class _Pool(Generic[Result]):
         self.todo = [other for other in self.todo if other.order < unit.order]
 
     def stop(self) -> None:
-        """Kill every process; what it was writing has no name yet."""
+        """Kill every process; a file that it was writing still has a temporary name."""
         for worker in [*self.idle, *(worker for worker, _ in self.busy.values())]:
             _kill(worker)
 
 
 @contextlib.contextmanager
 def early_workers(count: int, given: Given) -> Iterator[Sequence[Worker]]:
-    """Start processes for `run_pool` before it is known what they are to do.
+    """Start processes for `run_pool` before its units are known.
 
-    What they are given is loaded before they are forked, else in each of them while this one goes
-    on; it may leave no thread. What that raises goes unnoticed: the work itself will say it.
+    If they are forked, `given` is loaded here first, and must leave no thread; else each process
+    loads it while this one goes on. Errors of loading are ignored, since units will raise them.
     """
     if _start_method() == "fork":
         with contextlib.suppress(Exception):
@@ -214,20 +213,20 @@ def early_workers(count: int, given: Given) -> Iterator[Sequence[Worker]]:
 
 
 def _start_method() -> Literal["fork", "spawn"]:
-    """Choose how processes come into being.
+    """Choose how to start processes.
 
-    One that is forked has all that is loaded, in memory that they share. That is safe only from a
-    process of a single thread: others would be missing in it, with the locks that they hold.
+    A forked process shares the memory of all that is loaded. Forking is safe only from a process
+    with a single thread: locks that other threads hold would never be released in the new one.
     """
-    with contextlib.suppress(OSError):  # what is not Linux has no such directory
+    with contextlib.suppress(OSError):  # only Linux has this directory
         return "fork" if len(list(Path("/proc/self/task").iterdir())) == 1 else "spawn"
     return "spawn"
 
 
 def _start(workers: int, given: Given | None, *, early: bool = False) -> Worker:
-    """Start one of so many processes, which a Ctrl-C on the terminal does not reach.
+    """Start one of `workers` processes, which ignores a Ctrl-C on the terminal.
 
-    It inherits that signal blocked, so that none can strike before it ignores them.
+    It inherits the signal blocked, so that none arrives before it is ignored.
     """
     context: Any = multiprocessing.get_context(_start_method())
     own, its = context.Pipe()
@@ -265,8 +264,8 @@ def _work(
     early: bool,
     collected: tuple[int, int, int],
 ) -> None:
-    """Do in a process what it is told to, until it is killed."""
-    gc.set_threshold(*collected)  # a process that is spawned has Python's own
+    """Do the units that come through the pipe, in a worker, until it is killed."""
+    gc.set_threshold(*collected)  # a spawned process has Python's default
     _prepare(threads)
     if given and early:
         with contextlib.suppress(Exception):
@@ -279,25 +278,25 @@ def _work(
         assert known is not None
         try:
             answer: Any = (attempt(known, unit, given), None, "")
-        except BaseException as error:  # noqa: BLE001 (which the parent raises)
+        except BaseException as error:  # noqa: BLE001 (the parent raises it)
             answer = (None, error, traceback.format_exc())
         pipe.send(answer)
 
 
 def _prepare(threads: int) -> None:
-    """Begin a worker: no interrupts, its share of the cores, and no life after its parent's."""
+    """Set up a worker: ignore interrupts, use a share of the cores, die with the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    # The threads of tokenizers; they are counted when it is first used.
+    # The number of threads of tokenizers, which reads it when it is first used.
     os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
-    # Also with one: without its pool of threads it takes an eighth more time.
+    # Also with one thread: without a pool of threads tokenizers takes an eighth more time.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
 def _die_with_parent() -> None:
-    """Stop at once when the parent is gone: its lock is free, and another run may begin."""
+    """Exit at once when the parent is gone: its lock is released, so another run may begin."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
@@ -305,18 +304,18 @@ def _die_with_parent() -> None:
 
 
 class RemoteError(Exception):
-    """Where in a worker an error came from."""
+    """The traceback of an error in a worker."""
 
 
-def done(process: Callable[..., Result], unit: Unit, given: Given | None) -> Result:
-    """Do a unit, with what is given if anything is."""
+def call(process: Callable[..., Result], unit: Unit, given: Given | None) -> Result:
+    """Call `process` with a unit, and with `given` unless that is None."""
     return process(unit) if given is None else process(unit, given)
 
 
 def attempt(process: Callable[..., Result], unit: Unit, given: Given | None) -> Result:
-    """Do a unit, and see that what it raises can be sent to the parent whole."""
+    """Do a unit; replace an error that cannot be pickled, and so not be sent to the parent."""
     try:
-        return done(process, unit, given)
+        return call(process, unit, given)
     except Exception as error:
         try:
             copy = pickle.loads(pickle.dumps(error))  # noqa: S301 (our own bytes)

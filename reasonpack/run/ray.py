@@ -3,8 +3,8 @@
     reasonpack pack … --engine ray      the cluster that RAY_ADDRESS names, else this machine
     dataset.map_batches(pack_table)     rows of chats in, packed rows out, no directory
 
-Every node has to reach input, output and tokenizer under the same name: a shared file
-system, or URLs.
+Every node has to reach input, output and tokenizer under the same names: on a shared file
+system, or by URLs.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ __all__ = ["pack_table", "run_ray"]
 
 Result = TypeVar("Result")
 LOST_NODES = 20
-"""How often a unit may lose its node, which is hardly its fault, before it is given up."""
+"""How many losses of its node make a unit fail; they are hardly its own fault."""
 
-REACHED_WITHIN = 30
-"""Seconds in which the cluster of RAY_ADDRESS has to take a connection."""
+CONNECT_SECONDS = 30
+"""Seconds in which the cluster of RAY_ADDRESS has to accept a connection."""
 
-PATIENCE = 0.2
-"""Seconds until a Ctrl-C is heard."""
+WAIT_SECONDS = 0.2
+"""Seconds of one wait for a result, and so the most until a Ctrl-C takes effect."""
 
 
 def run_ray(
@@ -51,13 +51,13 @@ def run_ray(
     workers: int | None = None,
     given: Given | None = None,
 ) -> Generator[Result, None, None]:
-    """Do units as Ray tasks of one core each.
+    """Call `process` with each unit, as Ray tasks of one core each; yield results as they come.
 
     Errors are those of `run_pool`: of the first unit that has one. Tasks that are running
     when the iterator is closed are cancelled.
 
-    `workers` are cores to use where Ray is started here; a cluster has its own number. `process`
-    is called with a unit, and what is `given`, if anything is.
+    `workers` is the number of cores to use if Ray is started here; a cluster has its own number.
+    `process` gets a unit, and `given` unless that is None.
 
     Raises:
         UsageError: Ray is not installed, or no cluster answers at RAY_ADDRESS.
@@ -65,7 +65,7 @@ def run_ray(
     ray = _ray()
     began = not ray.is_initialized()
     try:
-        with _patient():
+        with _late_interrupt():
             if began:
                 _join(ray, workers)
             task = ray.remote(num_cpus=1, max_retries=0)(_attempt)
@@ -73,7 +73,7 @@ def run_ray(
         yield from _results(ray, task, units, done_by)
     finally:
         if began:
-            with _patient():
+            with _late_interrupt():
                 ray.shutdown()
 
 
@@ -100,7 +100,7 @@ def _join(ray: Any, workers: int | None) -> None:
     host, colon, port = address.rpartition(":")
     try:
         if colon and port.isdigit() and "/" not in host:  # Ray itself would try for minutes
-            socket.create_connection((host.strip("[]"), int(port)), REACHED_WITHIN).close()
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
         ray.init(log_to_driver=False)
     except (OSError, ValueError, OverflowError) as error:
         what = f"no cluster answers at {printable(address)} ({one_line(error)})"
@@ -109,8 +109,8 @@ def _join(ray: Any, workers: int | None) -> None:
 
 
 @contextlib.contextmanager
-def _patient() -> Iterator[None]:
-    """Let a Ctrl-C wait: where it strikes inside of Ray, that hangs or crashes."""
+def _late_interrupt() -> Iterator[None]:
+    """Delay a Ctrl-C to the end of the block: within Ray it causes hangs or crashes."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -132,13 +132,13 @@ def _attempt(done_by: bytes, unit: Unit) -> Any:
 
 
 _unpickled = lru_cache(maxsize=1)(pickle.loads)
-"""What does units, made once in a process of Ray, so that one task after another loads nothing."""
+"""Unpickles function and `given` once in a process of Ray, so that later tasks load nothing."""
 
 
 def _results(
     ray: Any, task: Any, units: Sequence[Unit], done_by: bytes
 ) -> Generator[Any, None, None]:
-    with _patient():
+    with _late_interrupt():
         shared = ray.put(done_by)
         running = {task.remote(shared, unit): unit for unit in units}
     deaths: Counter[int] = Counter()
@@ -146,14 +146,14 @@ def _results(
     failed: dict[int, BaseException] = {}
     try:
         while any(not failed or unit.number < min(failed) for unit in running.values()):
-            with _patient():
-                ready, _ = ray.wait(list(running), num_returns=1, timeout=PATIENCE)
+            with _late_interrupt():
+                ready, _ = ray.wait(list(running), num_returns=1, timeout=WAIT_SECONDS)
             if not ready:
                 continue
             (reference,) = ready
             unit = running.pop(reference)
             try:
-                with _patient():
+                with _late_interrupt():
                     result = ray.get(reference)
             except ray.exceptions.RayTaskError as error:
                 failed[unit.number] = error.cause if error.cause is not None else error
@@ -169,10 +169,10 @@ def _results(
                 yield result
                 continue
             if unit.number not in failed:
-                with _patient():
+                with _late_interrupt():
                     running[task.remote(shared, unit)] = unit
     finally:
-        with _patient():
+        with _late_interrupt():
             for reference in running:
                 ray.cancel(reference, force=True)
     if failed:
@@ -190,7 +190,7 @@ def _gone(unit: Unit, error: BaseException) -> ReasonpackError:
 
 
 def pack_table(table: pa.Table, options: Options) -> pa.Table:
-    """Pack chats inside a pipeline; for `map_batches` of Ray Data or of `datasets`.
+    """Pack chats in a pipeline: a function for `map_batches` of Ray Data or `map` of `datasets`.
 
         dataset.map_batches(
             pack_table,
@@ -199,19 +199,19 @@ def pack_table(table: pa.Table, options: Options) -> pa.Table:
             fn_kwargs={"options": Options(tokenizer="Qwen/Qwen3-8B")},
         )
 
-    Rows of a batch are packed with each other only. A chat without an id of its own is
-    called by its number in the batch.
+    Rows of a batch are packed with each other only. A chat without an id of its own has its
+    number in the batch as its id.
 
     Args:
         table: chats, a row each, in any of the dialects that files may have.
-        options: what to do.
+        options: how to read and lay out chats.
 
     Returns:
         Packed rows, with the columns that `schemas/FORMAT.md` describes.
 
     Raises:
         RecordError: a chat that cannot be packed.
-        UsageError: options that leave chats out, for which there is no place here.
+        UsageError: options that leave out chats, since a table has no place for rejects.
     """
     if options.on_error == "skip" or options.overlong == "skip":
         expected = "to stop at them, since a batch has no place for rejects"
@@ -222,4 +222,4 @@ def pack_table(table: pa.Table, options: Options) -> pa.Table:
 
 
 _context = lru_cache(maxsize=1)(load_context)
-"""What options name, loaded once for the batches of a pipeline."""
+"""Loads what options name, once for all batches of a pipeline."""

@@ -1,7 +1,7 @@
-"""What a killed run left behind → what of it is kept, and which units are still to be done.
+"""The receipts of a stopped run → units that are done, and units that are still to be done.
 
-receipts/00003.json ──→ its own hash, the plan's, the unit ──→ shards: bytes, SHA-256 ──→ kept
-                                                                any of them wrong ──→ why
+receipts/00003.json ──→ its own hash, the plan's, the unit ──→ shards: bytes, SHA-256 ──→ done
+                                                    any of them wrong ──→ to do, and why
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from reasonpack.storage.place import Place, file_names, join, remove, stamp
 from reasonpack.storage.read import digest, read_bytes
 
 Finding = Receipt | str | None
-"""A receipt that holds; or what is wrong with one; or None, where there is none."""
+"""A receipt that is right; what is wrong with one; or None if there is none."""
 _decode = msgspec.json.Decoder(Receipt).decode
-"""Made before any thread: msgspec crashes where two threads meet a type for the first time."""
+"""Made before any thread: msgspec crashes if two threads use a type for the first time at once."""
 
 
 def check_units(output: Place, plan: Plan, units: Sequence[Unit]) -> list[Finding]:
-    """Check what is there of each of some units of a plan, down to the bytes of the shards."""
+    """Check the receipts of some units of a plan, and their shards byte by byte."""
     if not file_names(join(output, "receipts")):
         return [None] * len(units)
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 (for what goes on)
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 (not for new runs)
 
-    # Hashing leaves the interpreter, so that threads use several cores.
+    # Hashing releases the interpreter's lock, so that threads use several cores.
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     try:
         return list(pool.map(lambda unit: _check(output, plan, unit), units))
@@ -55,7 +55,7 @@ def done_before(
 ) -> tuple[dict[int, Receipt], list[Unit]]:
     """Return the receipts of units that are done, by their numbers, and the units that are not.
 
-    If any are not, the manifest goes.
+    If any is not, the manifest is removed.
     """
     findings = check_units(output, plan, units)
     done: dict[int, Receipt] = {}
@@ -80,7 +80,7 @@ def add_receipts(
     run: Run,
     given: Given | None = None,
 ) -> None:
-    """Do units, and add their receipts to those of the units that are done; see `do_units`."""
+    """Do units, and add their receipts to `done`, by number; see `do_units`."""
 
     def add(receipt: Receipt) -> None:
         done[receipt.unit.number] = receipt

@@ -1,11 +1,11 @@
-"""Finished datasets → one, without tokenizing: shortened, divided or joined anew, packed anew.
+"""Finished datasets → one dataset, without tokenizing: other limits, packing, order or format.
 
     DIR…  ──→  plan.json, with the inputs, options and units of all  ──→  units  ──→  manifest
-    unit: rows ─→ conversations ─→ laid out again where limits ask for it ─→ rows ─→ shard
-                        └── what fits no longer ──→ rejects
+    unit: rows ─→ conversations ─→ laid out again if limits require it ─→ rows ─→ shard
+                        └── conversations that no longer fit ──→ rejects
 
-A unit of a source becomes a unit of the new dataset. What stops a run does no more harm than to
-`pack`: the same call goes on with it.
+A unit of a source becomes a unit of the new dataset. As with `pack`, the same call goes on with a
+run that was stopped.
 """
 
 from __future__ import annotations
@@ -59,15 +59,15 @@ def repack(
     overwrite: bool = False,
     run: Run = ALONE,
 ) -> Manifest:
-    """Pack finished datasets again, as one, or go on where such a run was stopped.
+    """Pack finished datasets again, as one, or go on with such a run that was stopped.
 
-    A directory that is named twice is there twice, one that ends in `:N` N times, with ids of their
-    own. For a fraction, or `#N` conversations, the inputs are read again. `given` are options that
-    are to be others than they were; see `sources.GIVEN`.
+    A directory that is named twice is packed twice. One that ends in `:N` is packed N times, its
+    copies with ids of their own; for a fraction, or `#N` conversations, the inputs are read again.
+    `given` are the options to change; see `sources.GIVEN`.
 
     Raises:
-        UsageError: datasets or options that do not go together, or `output` is no place for it.
-        FormatError: a dataset is not whole, or its rows do not tell what is to be divided.
+        UsageError: datasets or options do not go together, or `output` cannot be used.
+        FormatError: a dataset is not whole, or its rows lack views of what is to be divided.
     """
     sources = read_sources(directories)
     for source in sources:
@@ -125,7 +125,7 @@ def _plan(sources: Sequence[Source], given: Mapping[str, Any]) -> Plan:
 
 
 def _grouped_by(sources: Sequence[Source]) -> list[str]:
-    """Return the field that grouped the records of each input; nothing where there are no calls."""
+    """Return the field that grouped the records of each input; empty for chats."""
     found: list[str] = []
     for source in sources if "call_id" in sources[0].manifest.columns else ():
         if (plan := read_plan(source.directory)) is None:
@@ -162,10 +162,10 @@ def _receipts(
 def repack_unit(unit: Unit, loaded: Loaded, job: Job, each_old: Sequence[Old]) -> Receipt:
     """Pack one unit again and publish its shards, its rejects and its receipt.
 
-    `each_old` is for each unit the one that it is made of.
+    `each_old` has for each unit the source's unit that it is made of.
 
     Raises:
-        FormatError: a shard of the source is damaged, or does not tell what it was made of.
+        FormatError: a shard of the source is damaged, or lacks views that are to be laid out.
         UsageError: a conversation would be left without any view.
     """
     old, options = each_old[unit.number], job.options
@@ -207,9 +207,9 @@ def _samples(old: Old, shard: Shard) -> list[list[Sample]]:
 
 
 def _groups(rows: Sequence[Sequence[Sample]], old: Old) -> list[Group]:
-    """Put the samples of each conversation together, in the order of the input if that is known.
+    """Return the samples of each conversation, in the order of the input if that is known.
 
-    It is where each row holds one sample, or where ids are places in the input.
+    It is known if each row holds one sample, or if ids are places in the input.
     """
     samples, receipt = [sample for row in rows for sample in row], old.receipt
     if old.limits.options.layout == "onepass" and not receipt.counts.extra_samples:
@@ -229,7 +229,7 @@ def _groups(rows: Sequence[Sequence[Sample]], old: Old) -> list[Group]:
 def _place(id_: str, unit: Unit) -> int | None:
     """Return the number of the line or element that an id names; None if it names none.
 
-    Nor does it where a unit is of groups of calls, which are in an order of their own.
+    None for groups of calls too, since these have an order of their own.
     """
     match = re.fullmatch(r"(.*)(?::(\d+)|\[(\d+)\])(?:#\d+)?", id_, re.DOTALL)
     if match is None or match[1] != unit.name or unit.container == "groups":
@@ -249,13 +249,13 @@ def _repeated(samples: Sequence[Sample], again: Again) -> list[Sample]:
     return found
 
 
-# --- what is said of it ----------------------------------------------------------------
+# --- rejects and counts ----------------------------------------------------------------
 
 
 def _draw(
     again: Again, records: ReadAgain, left_out: Sequence[dict[str, Any]], unit: Unit, job: Job
 ) -> None:
-    """Say how often each conversation is packed, and count those that are not."""
+    """Set in `again` how often each conversation is packed, and the counts of those that are."""
     again.check_told()
     left = Counter(line["where"] for line in left_out if line.get("kind") == "message")
     times = read_times(job.output, job.plan.copies, unit.number)
@@ -274,7 +274,7 @@ def _draw(
 
 
 def _rejects(again: Again, before: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return what was left out before, with the limit that leaves it out now, and what is since."""
+    """Return old lines of rejects.jsonl, with the limits that apply now, and new ones, in order."""
     lines = [_line_now(line, again.limits) for line in before if again.drawn.get(line["where"], 1)]
     lines += again.rejects
     places = [_place(line["where"], again.old.receipt.unit) for line in lines]
@@ -287,11 +287,11 @@ def _rejects(again: Again, before: Sequence[dict[str, Any]]) -> list[dict[str, A
 _LIMIT = re.compile(
     r"of ([\d,]+) tokens, expected at most ([\d,]+ \((--[a-z-]+)\)\. Fix: raise \3)"
 )
-"""What the refusal of a conversation that is too long says of its length and of the limit."""
+"""The length and the limit in the error of a conversation that is too long."""
 
 
 def _line_now(line: dict[str, Any], limits: Limits) -> dict[str, Any]:
-    """Give a message or a conversation that was left out the limit for which it would be now."""
+    """Return an old line of rejects.jsonl with the limit for which it would be left out now."""
     if line["reason"] == "overlong" and (found := _LIMIT.search(line["error"])):
         now = limits.too_long(0, int(found[1].replace(",", "")))
         said = now and f"{now.limit:,} ({now.option}). Fix: raise {now.option}"
@@ -306,11 +306,11 @@ OF_CONVERSATIONS = (
     *("packed", "views", "missing_reasoning", "npass_tokens", "naive_tokens"),
     *("divided", "extra_samples", "extra_tokens"),
 )
-"""Counts that a copy of a conversation adds to, beside those of its samples."""
+"""Counts that grow with each copy of a conversation, besides those of its samples."""
 
 
 def _counts(again: Again, laid: Laid) -> Counts:
-    """Count samples anew; of the rest the receipt tells, but for what was laid out anew."""
+    """Return the counts of a unit: of its samples, and of the old receipt with what has changed."""
     found = Counter((line.get("kind") == "message", line["reason"]) for line in laid.rejects)
     left_out = {reason: number for (is_message, reason), number in found.items() if is_message}
     rejected = {reason: number for (is_message, reason), number in found.items() if not is_message}

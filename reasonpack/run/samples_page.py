@@ -1,12 +1,12 @@
-"""A run's shards → `samples.html` beside them: some of its rows, to be looked at.
+"""The shards of a run → `samples.html`, a page with some of its rows.
 
-    at most 20 rows, drawn by hash      the same ones whatever the number of workers, from few
-                                        stretches of the dataset: to read a row costs what all
-                                        before it in its row group do
+    at most 20 rows, drawn by hash      the same ones for any number of workers, from few stretches
+                                        of the dataset, because reading a row costs as much as
+                                        reading all rows before it in its row group
     at most 4,000 tokens of each        the page says how many were left out
     at most 2 MiB                       else fewer rows
 
-It is for a look before training; `reasonpack report` writes a page of everything.
+The page is for a look before training; `reasonpack report` writes a page on the whole dataset.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ MOST_BYTES = 2 << 20
 STRETCH = 1 << 20
 """Tokens of a stretch of rows, a quarter of a row group."""
 STRETCHES_EACH = 12
-"""Of how many stretches one more is read than the two that are read of any dataset."""
+"""Two stretches are read from any dataset, and one more for each so many that it has."""
 
 
 def write_samples(output: Place, tokenizer: Tokenizer, manifest: Manifest) -> None:
-    """Write the page, unless it is there already; a file of somebody else's stays."""
+    """Write the page, unless it is there already; a file that is no such page stays."""
     with stage("samples"):
         place = join(output, SAMPLES)
         text = samples_page(output, tokenizer, manifest)
@@ -42,7 +42,7 @@ def write_samples(output: Place, tokenizer: Tokenizer, manifest: Manifest) -> No
 
 
 def samples_page(output: Place, tokenizer: Tokenizer, manifest: Manifest) -> str:
-    """Draw rows and show them, fewer where they do not fit."""
+    """Return a page with rows that are drawn, half as many each time that it is too large."""
     counts = manifest.counts
     drawn = drawn_rows(counts.rows, counts.tokens, seed=manifest.content_hash)
     rows = read_rows(output, manifest, drawn)
@@ -56,7 +56,7 @@ def samples_page(output: Place, tokenizer: Tokenizer, manifest: Manifest) -> str
 
 
 def drawn_rows(rows: int, tokens: int, *, seed: str) -> list[int]:
-    """Draw stretches of rows, and rows of these; so many rows have so many tokens."""
+    """Return the numbers of rows drawn from a few stretches of a dataset with so many `tokens`."""
     stretches = -(-tokens // STRETCH)
     size = max(MOST_ROWS, -(-rows // max(1, stretches)))
     chosen = draw_rows(-(-rows // size), 2 + stretches // STRETCHES_EACH, seed=seed)

@@ -1,11 +1,11 @@
-"""The second stage of a run with --shuffle: what units packed → the same rows in a random order.
+"""The second stage of a run with --shuffle: packed rows of all units → shards in a random order.
 
 units ─ process ─→ unshuffled/data, unshuffled/receipts ─ bucket by bucket ─→ data, receipts
 
 The order is that of random keys, which `buckets` draws. There are as many buckets as units, and
-each becomes the shards of one. A process holds one bucket, about as much as a unit. Both stages go
-on where they were stopped; what the first one wrote is removed when the second is done, so that a
-run takes twice the disk meanwhile.
+bucket N becomes the shards of unit N. A process holds one bucket, about as large as a unit. A
+stopped run goes on in either stage. The files of the first stage are removed when the second is
+done, so a run needs twice the disk.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def in_stages(
 ) -> list[Receipt]:
     """Do all units, in two stages if rows are to be shuffled; return their receipts, in order.
 
-    `pack` is the first stage, which is all that there is without --shuffle.
+    `pack` is the first stage, and without --shuffle the only one.
     """
     if not plan.options.shuffle:
         return pack(plan, job)
@@ -52,7 +52,7 @@ def in_stages(
 
 
 def shuffled_unit(unit: Unit, job: Job) -> Receipt:
-    """Publish the bucket of a unit's number as its shards, with the rejects of its own records."""
+    """Publish the bucket with a unit's number as its shards, and the rejects of its records."""
     unshuffled = join(job.output, UNSHUFFLED)
     receipt = read_receipt(unshuffled, unit.number)
     counts, shards = without_rows(receipt.counts), []

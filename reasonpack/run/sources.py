@@ -1,7 +1,7 @@
-"""Datasets that are packed again → what they have in common, and what is asked of all of them.
+"""Datasets to pack again → the options of the new dataset, if they can be one.
 
 old manifests ─→ same tokenizer, template, layout, columns ─→ options of the new one
-                          else: which differs                 limits as asked for, else the old
+                          else: what differs                  limits as given, else the old ones
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ GIVEN = (
     *("max_length", "max_position", "packing", "max_cost", "format", "compression"),
     *("shuffle", "seed", "loss_weights", "split"),
 )
-"""Options that may be given anew; else those of the sources stay, if they are the same."""
+"""Options that may be given anew; one that is not given must be the same in all sources."""
 OF_NO_EFFECT = ("tokenizer", "revision", "chat_template", "overlong", "on_error")
-"""Options that may differ: the first only say where something is, the others what was refused."""
+"""Options that may differ: the first three name files, the others say what was rejected."""
 
 
 class Source(Struct, frozen=True):
     """A finished dataset that is packed again.
 
     Attributes:
-        sha256: of its manifest.
+        sha256: hash of its manifest.
         units: its receipts, in order.
-        part: how much of it is packed.
+        part: the share of it that is packed.
     """
 
     directory: Place
@@ -48,31 +48,31 @@ class Source(Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """What it is called in messages."""
+        """The source's name in messages."""
         return public_name(self.directory)
 
     @property
     def is_drawn(self) -> bool:
-        """Whether its conversations are not packed equally often."""
+        """Whether it is drawn how often each of its conversations is packed."""
         return self.part.conversations is not None or self.part.repeat % 1 > 0
 
     @property
     def times(self) -> int:
-        """How often each of its conversations is packed, where none is drawn."""
+        """How often each of its conversations is packed; 1 if that is drawn."""
         return 1 if self.is_drawn else int(self.part.repeat)
 
     @property
     def origin(self) -> Origin:
-        """What the new manifest says of it."""
+        """The source's entry in the new manifest."""
         return Origin(self.name, self.sha256)
 
 
 def read_sources(directories: Sequence[Place]) -> list[Source]:
-    """Read datasets, and refuse those that cannot be one.
+    """Read datasets, and check that they can become one.
 
     Raises:
-        FormatError: one is not finished, or its receipts are not those of its manifest.
-        UsageError: they differ in what makes tokens and columns.
+        FormatError: one is not finished, or its receipts do not match its manifest.
+        UsageError: they differ in tokenizer, template, columns or options that decide on tokens.
     """
     sources = [_read(directory) for directory in directories]
     _refuse_choices(sources)
@@ -83,7 +83,7 @@ def read_sources(directories: Sequence[Place]) -> list[Source]:
                 continue
             raise UsageError(
                 other.name,
-                f"{what} {_said(two)}, and {_said(one)} in {first.name}",
+                f"{what} {_shown(two)}, and {_shown(one)} in {first.name}",
                 "datasets of one tokenizer, template, layout, columns and reading of messages",
                 "pack both the same way, or pack each again by itself",
             )
@@ -91,7 +91,7 @@ def read_sources(directories: Sequence[Place]) -> list[Source]:
 
 
 def _refuse_choices(sources: Sequence[Source]) -> None:
-    """Refuse to put together what was chosen by all that the inputs of one dataset say."""
+    """Refuse to join datasets of --dedup or --sample, and shares of samples or of shares."""
     for source in sources:
         options, name = source.manifest.options, source.name
         if len(sources) > 1 and (options.dedup != "none" or options.sample):
@@ -106,7 +106,7 @@ def _refuse_choices(sources: Sequence[Source]) -> None:
 
 
 def blend_of(sources: Sequence[Source]) -> list[Part]:
-    """Return how much of the inputs is packed; empty if all of them are, once."""
+    """Return the share of each input; empty if each conversation is packed once."""
     parts: list[Part] = []
     for source in sources:
         whole = [replace(source.part, path=each.path) for each in source.manifest.inputs]
@@ -144,7 +144,7 @@ def _read(named: Place) -> Source:
 
 
 def _compared(one: Manifest, two: Manifest) -> Iterator[tuple[str, object, object]]:
-    """Yield what two datasets must have in common to become one: what, and both values."""
+    """Yield the name and both values of all that two datasets must have in common."""
     for name in ("tokenizer_sha256", "template_sha256", "layout", "columns"):
         yield name, getattr(one, name), getattr(two, name)
     for name in (field.name for field in fields(Options)):
@@ -154,8 +154,8 @@ def _compared(one: Manifest, two: Manifest) -> Iterator[tuple[str, object, objec
     yield "what was learned of the template,", _learned(one), _learned(two)
 
 
-def _said(value: object) -> str:
-    """Write what a dataset has of something; `none` where it has nothing."""
+def _shown(value: object) -> str:
+    """Return a value as text for a message; `none` for None and for what is empty."""
     if isinstance(value, list | tuple):
         value = ", ".join(map(str, value))
     return "none" if value in (None, "") else str(value)
@@ -169,16 +169,16 @@ def _learned(manifest: Manifest) -> list[object]:
 
 
 def options_for(sources: Sequence[Source], given: Mapping[str, Any]) -> Options:
-    """Return the options that packing the inputs of all sources afresh would have.
+    """Return the options with which packing the inputs of all sources afresh gives the same.
 
-    `given` are those of `GIVEN` that are asked for.
+    `given` are options of `GIVEN`, with new values.
 
     Raises:
-        UsageError: sources differ in an option that is not given; a limit is to be relaxed that
-            left something out; rows have no length to be packed to.
+        UsageError: the sources differ in an option that is not given; a limit that left something
+            out would be raised; rows lack what an option needs; or rows to be packed lack a length.
     """
     if any(source.manifest.options.shuffle for source in sources):
-        given = {"shuffle": True, **given}  # what is shuffled stays so
+        given = {"shuffle": True, **given}  # shuffled datasets stay shuffled
     values = {name: _value(name, sources, given) for name in GIVEN}
     values["split"] = tuple(values["split"])
     if values["format"] != sources[0].manifest.options.format and "compression" not in given:
@@ -207,10 +207,10 @@ def options_for(sources: Sequence[Source], given: Mapping[str, Any]) -> Options:
 
 
 def _check_inputs(source: Source, option: str) -> None:
-    """Refuse an option that goes by messages where these are not at hand.
+    """Check that the messages that an option depends on can be read from the inputs.
 
     Raises:
-        UsageError: an input is missing or was altered, or the rows of a unit are not its records'.
+        UsageError: an input is missing or was altered, or the rows of a unit are shuffled.
     """
     manifest, again = source.manifest, f"pack the inputs again with {option}"
     if manifest.options.shuffle:
@@ -225,7 +225,7 @@ def _check_inputs(source: Source, option: str) -> None:
 
 
 def _check_weights(source: Source, options: Options) -> None:
-    """Refuse to weigh anew what rows do not tell enough of."""
+    """Refuse new loss weights if the rows do not tell enough to compute them."""
     manifest, scheme = source.manifest, options.loss_weights
     if scheme == manifest.options.loss_weights:
         return
@@ -251,13 +251,13 @@ def _value(name: str, sources: Sequence[Source], given: Mapping[str, Any]) -> An
     for other in sources[1:]:
         if (value := getattr(other.manifest.options, name)) != first:
             option = "--" + name.replace("_", "-")
-            found = f"{_said(first)} in {sources[0].name}, {_said(value)} in {other.name}"
+            found = f"{_shown(first)} in {sources[0].name}, {_shown(value)} in {other.name}"
             raise UsageError(option, found, "the same in all", f"pass {option}")
     return first
 
 
 def _overlong(sources: Sequence[Source]) -> Any:
-    """Divide what is too long, as is the default, unless it has been rejected as a whole."""
+    """Return `split`, the default, unless a source has rejected conversations as too long."""
     for source in sources:
         if source.manifest.counts.rejects.get("overlong"):
             chosen = source.manifest.options.overlong
@@ -280,11 +280,11 @@ LIMITS = {
     "over-max-position": ("max_position",),
     "overlong": ("max_length", "max_position"),
 }
-"""Which limits left something out, by the reason that is counted."""
+"""The limits that may have left something out, by the reason that is counted."""
 
 
 def _check_limits(source: Source, options: Options) -> None:
-    """Refuse to relax a limit that left something out of a source: it is not there any more."""
+    """Refuse to raise a limit that left something out of a source: the rows do not have that."""
     manifest = source.manifest
     old = {"max_length": manifest.options.max_length, "max_position": manifest.max_position}
     new = {"max_length": options.max_length, "max_position": longest_view([source], options)}
@@ -300,14 +300,14 @@ def _check_limits(source: Source, options: Options) -> None:
 
 
 def longest_view(sources: Sequence[Source], options: Options) -> int | None:
-    """Return how long a view may be, by the rule of `pack`: as asked, as the model can, as a row.
+    """Return the most tokens of a view, as `pack` does: --max-position, the model's limit, a row.
 
     Raises:
-        UsageError: the sources give several answers.
+        UsageError: the limit is not the same for all sources.
     """
     found = {source.name: _longest_view(source.manifest, options) for source in sources}
     if len(set(found.values())) > 1:
-        said = ", ".join(f"{_said(limit)} in {name}" for name, limit in found.items())
+        said = ", ".join(f"{_shown(limit)} in {name}" for name, limit in found.items())
         raise UsageError("--max-position", said, "the same in all", "pass --max-position")
     return next(iter(found.values()))
 

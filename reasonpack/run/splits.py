@@ -1,9 +1,9 @@
-"""Which split a conversation is of: a share of all, chosen by what it says.
+"""A conversation → its split, chosen by a hash of its content.
 
     --split validation=0.02      SHA-256 of messages and tools → 0 ──┬──────────────── 1
                                                           validation └─ train
 
-So equal conversations are of one split, wherever they stand, and data that is added moves nobody.
+So equal conversations get the same split wherever they are, and adding data moves none to another.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _NAME = re.compile(r"[a-z0-9_]+")
 
 
 def read_shares(given: Sequence[str]) -> dict[str, float]:
-    """Read splits, each as `NAME=SHARE`; the rest of the conversations is for training.
+    """Return the share of each split, given as `NAME=SHARE`; the rest of conversations is `train`.
 
     Raises:
-        UsageError: one is no such thing.
+        UsageError: a split has another form, or the shares add up to 1 or more.
 
     >>> read_shares(["validation=0.02", "test=0.01"])
     {'validation': 0.02, 'test': 0.01}
@@ -51,25 +51,25 @@ def _wrong(found: str, expected: str) -> UsageError:
 
 
 def key(conversation: Conversation) -> bytes:
-    """Return what the split of a conversation goes by, as `schemas/FORMAT.md` describes it."""
-    said = [*map(_said, conversation.messages)]
-    return json.dumps([said, conversation.tools or []], sort_keys=True).encode()
+    """Return messages and tools as JSON: their hash decides the split (`schemas/FORMAT.md`)."""
+    messages = [*map(_content, conversation.messages)]
+    return json.dumps([messages, conversation.tools or []], sort_keys=True).encode()
 
 
 def turn_of_call(conversation: Conversation) -> bytes:
-    """Return a hash of the messages of a call up to the last one of the user's."""
+    """Return a hash of a call's messages up to the last user message, the same for one turn."""
     ends = [n for n, each in enumerate(conversation.messages, 1) if each.role == "user"]
-    said = [*map(_said, conversation.messages[: max(ends, default=0)])]
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).digest()
+    messages = [*map(_content, conversation.messages[: max(ends, default=0)])]
+    return hashlib.sha256(json.dumps(messages, sort_keys=True).encode()).digest()
 
 
-def _said(message: Message) -> list[Any]:
+def _content(message: Message) -> list[Any]:
     calls = [[call.name, call.arguments] for call in message.tool_calls]
     return [message.role, message.content or "", message.reasoning or "", calls]
 
 
 def on_unit(digest: bytes) -> float:
-    """Return the number from 0 to below 1 that a hash stands for.
+    """Map a hash to a number from 0 to below 1.
 
     >>> on_unit(bytes([64, *bytes(31)]))
     0.25
@@ -78,7 +78,7 @@ def on_unit(digest: bytes) -> float:
 
 
 def split_of(key_: bytes, shares: Mapping[str, float]) -> str:
-    """Return the split of what has this key.
+    """Return the split for a key.
 
     >>> split_of(b"one", {"validation": 0.5}), split_of(b"three", {"validation": 0.5})
     ('validation', 'train')

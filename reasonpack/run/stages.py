@@ -1,9 +1,9 @@
-"""Where the time of a process goes, by stages of which each second is in one.
+"""The time that a process spends in each stage; a second counts to one stage only.
 
     with stage("render"): …      measured() ──→ {"render": 1.25, "encode": 0.5, …}
 
-A block costs half a microsecond, so that it is always on; what is measured at all is a
-conversation or a unit, never a token.
+A block costs half a microsecond, so that it is always on; blocks are around the work on a
+conversation or a unit, never on a token.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _seconds: dict[str, float] = {}
 
 
 class stage:  # noqa: N801 (used as a function)
-    """Add the time that the block takes to a stage, less that of stages inside it."""
+    """Add the time of the block to a stage, without the time of stages inside it."""
 
     __slots__ = ("_before", "_begin", "_name")
     _inside = 0.0
@@ -42,7 +42,7 @@ def measured() -> dict[str, float]:
 
 
 def profile_lines(seconds: dict[str, float], total: float) -> str:
-    """Write a line a stage, and one for what is in none of them.
+    """Return a line per stage, and one for the rest of the `total` time.
 
     >>> print(profile_lines({"render": 1.5, "encode": 0.5}, 2.5))
     render           1.50 s   60 %
@@ -57,7 +57,7 @@ def profile_lines(seconds: dict[str, float], total: float) -> str:
 
 
 def staged(name: str, items: Iterable[_Item]) -> Iterator[_Item]:
-    """Count the time that it takes to come by the items."""
+    """Yield the items, and count the time to get each of them to a stage."""
     iterator = iter(items)
     while True:
         with stage(name):

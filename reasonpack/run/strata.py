@@ -1,12 +1,12 @@
-"""Work units → records spread over all of the input, and what part of it each stands for.
+"""Work units → a sample of records from all of the input, and how much of it each part stands for.
 
-    lines       │··██··│··██··│··██··│     those that begin in a window of each of some equal
-                                            stretches of bytes, so that all are as likely
-    calls       │  ██ │ █  │██   │ ██ │     the groups of calls in the middle of some such stretches
-    lists, Parquet, gzip, zstd              of some units, spread evenly, some records: these are
-                                            read whole, since nothing says where a record begins
+    lines       │··██··│··██··│··██··│     lines that begin in a window in each of many equal
+                                            stretches of bytes, so that all are equally likely
+    calls       │  ██ │ █  │██   │ ██ │     the groups of calls in the middle of such stretches
+    lists, Parquet, gzip, zstd              some records of some units, spread evenly; these units
+                                            are read whole, as nothing says where a record begins
 
-All of an input that is small.
+A small input is taken whole.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from reasonpack.storage.place import Place
 from reasonpack.storage.read import open_bytes
 
 SMALL = 2 << 20
-"""Bytes of input of which all is read."""
+"""Bytes of input up to which all records are taken."""
 WINDOWS = 192
 WINDOW_BYTES = 1 << 14
-"""How many places of files of lines are read, and how much at each."""
+"""How many windows of files of lines are read, and the size of each."""
 GROUP_BYTES = 16 << 20
-"""Bytes of groups of calls that are read, if they are of more than one."""
+"""Most bytes of groups of calls that are read, unless a single group is larger."""
 UNITS = 16
 UNIT_RECORDS = 512
-"""How many other units are read, and how many records are taken of them together."""
+"""How many units of other files are read, and how many records are taken from all of these."""
 
 
 class Stratum(Struct, frozen=True):
-    """Some records and what they stand for.
+    """A part of the sample, and how much of the input it stands for.
 
     Attributes:
-        records: the sample, or the groups of calls in it.
-        times: how many times as much text there is.
-        more: how many times as many records there are, or groups.
+        records: its records, or groups of calls.
+        times: how many times as much text the input has.
+        more: how many times as many records, or groups, the input has.
     """
 
     records: list[Record] | Groups
@@ -53,10 +53,7 @@ class Stratum(Struct, frozen=True):
 
 
 def strata(units: Sequence[Unit], places: Sequence[Place]) -> Iterator[Stratum]:
-    """Take a sample of the records of some units.
-
-    `places` say where each input is.
-    """
+    """Yield a sample of the records of some units; `places` has the place of each input."""
     if sum(unit.input_bytes for unit in units) <= SMALL and all(
         unit.container in {"plain", "array"} for unit in units
     ):
@@ -70,7 +67,7 @@ def strata(units: Sequence[Unit], places: Sequence[Place]) -> Iterator[Stratum]:
 
 
 def group_strata(groups: Groups) -> Iterator[Stratum]:
-    """Take a sample of groups of calls, each by itself."""
+    """Yield a sample of groups of calls, each as a part of its own."""
     entries = groups.entries
     if not len(entries):
         return
@@ -90,7 +87,7 @@ def group_strata(groups: Groups) -> Iterator[Stratum]:
 
 
 def _spread(units: Sequence[Unit], count: int) -> Iterator[tuple[Unit, int]]:
-    """Yield the units in which the middles of equal stretches lie, and where in them."""
+    """Yield the unit and the offset in it of the middle of each of `count` equal stretches."""
     total = sum(unit.input_bytes for unit in units)
     middles = [int((number + 0.5) * total / count) for number in range(count)] if total else []
     before = 0
@@ -106,7 +103,7 @@ def _windows(units: Sequence[Unit], places: Sequence[Place]) -> Iterator[Stratum
         for unit, offset in _spread(units, WINDOWS)
         for record in _lines_in(unit, places[unit.input], unit.start + offset)
     ]
-    if not records:  # of lines much longer than a window
+    if not records:  # all lines are much longer than a window
         first = (record for unit in units[:1] for record in read_records(unit, places[unit.input]))
         records = list(itertools.islice(first, 1))
     if records:
@@ -116,7 +113,7 @@ def _windows(units: Sequence[Unit], places: Sequence[Place]) -> Iterator[Stratum
 
 
 def _count_lines(units: Sequence[Unit], places: Sequence[Place]) -> int:
-    """Count lines: the plan says with which each unit begins, not how many the last one has."""
+    """Count lines by the first line of each unit; the last unit of an input is read for that."""
     lines = 0
     for unit, following in itertools.zip_longest(units, units[1:]):
         if following and following.input == unit.input:
@@ -128,7 +125,7 @@ def _count_lines(units: Sequence[Unit], places: Sequence[Place]) -> int:
 
 
 def _lines_in(unit: Unit, place: Place, start: int) -> Iterator[Record]:
-    """Yield the lines of a unit that begin in the window from a byte on."""
+    """Yield the lines of a unit that begin in the window from byte `start` on."""
     stop = min(start + WINDOW_BYTES, unit.stop)
     at = start
     if start > unit.start:
@@ -153,7 +150,7 @@ def _whole_units(units: Sequence[Unit], places: Sequence[Place]) -> Iterator[Str
 
 
 def _some(records: Iterator[Record], most: int) -> tuple[list[Record], int, int]:
-    """Choose some of the records, each as likely; return the size and number of all too."""
+    """Draw `most` of the records, all equally likely; also return the size and number of all."""
     draw = random.Random(0)  # noqa: S311 (to spread, not to hide)
     chosen: list[Record] = []
     size = count = 0

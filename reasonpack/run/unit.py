@@ -1,7 +1,7 @@
-"""A work unit → its published shards, one a split, and its receipt.
+"""A work unit → its published shards, one per split, and its receipt.
 
     records ─→ conversations ─→ views ─→ (one batch to the tokenizer) ─→ samples ─→ rows ─→ shard
-       └────────── what cannot be packed ──────────→ rejects
+       └────── records that cannot be packed ──────→ rejects
 
 Pure apart from the files it publishes: the same unit and options give the same bytes
 whatever else runs.
@@ -60,13 +60,13 @@ class Job(Struct, frozen=True, kw_only=True):
 
     Attributes:
         options: those of the plan, with passwords in URLs.
-        plan: without its inputs and units, which may be many, as each process is sent it.
-        units: how many there are, for the names of shards.
-        input_bytes: of all units, which decide by what texts are encoded.
+        plan: the plan, without its inputs and units: each process gets it, and they may be many.
+        units: how many units there are, for the names of shards.
+        input_bytes: size of all units, which decides on the backend that encodes texts.
         places: where each of the plan's inputs is read.
-        stamps: of these, from before the plan was made.
-        sources: of calls, where the records of each input can be looked up.
-        unshuffled: whether units are published to be shuffled, in buckets.
+        stamps: size and time of these, from before the plan was made.
+        sources: for calls, where the records of each input can be looked up.
+        unshuffled: whether units are published in buckets, to be shuffled.
     """
 
     options: Options
@@ -81,7 +81,7 @@ class Job(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, plan: Plan, output: Place, options: Options, **more: Any) -> Job:
-        """Take what units have in common from a plan; `more` is what it does not say."""
+        """Make the job of a plan; `more` are fields that the plan does not have."""
         return cls(
             options=options,
             output=output,
@@ -93,7 +93,7 @@ class Job(Struct, frozen=True, kw_only=True):
 
     @property
     def home(self) -> Place:
-        """Where units are published."""
+        """The directory in which units are published."""
         return join(self.output, UNSHUFFLED) if self.unshuffled else self.output
 
 
@@ -109,7 +109,7 @@ def process(unit: Unit, loaded: Loaded, job: Job) -> Receipt:
 
 
 def publish_unit(unit: Unit, job: Job, laid: Laid) -> Receipt:
-    """Publish what the records of a unit became."""
+    """Publish the shards, the rejects and the receipt of a unit that is laid out."""
     shards = [
         publish_shard(split, rows, laid.samples, unit=unit, job=job)
         for split, rows in laid.rows.items()
@@ -138,12 +138,12 @@ def lay_out_unit(unit: Unit, loaded: Loaded, job: Job) -> Laid:
         if stamp(job.places[number]) != job.stamps[number]:
             raise changed(job.places[number])
     found = Laid(backend=encoder.used, backend_faults=[encoder.fault] if encoder.fault else [])
-    found.add(laid)  # so that counts are sorted, in whatever order records were refused
+    found.add(laid)  # sorts the counts, which depend on the order of rejects otherwise
     return replace(found, rows=laid.rows)
 
 
 def _groups(unit: Unit, job: Job) -> Groups | None:
-    """Return the groups of calls of a unit; None where it is of chats."""
+    """Return the groups of calls of a unit; None for chats."""
     if job.plan.grouping is None:
         return None
     entries = read_entries(join(job.output, INDEX), unit.start, unit.stop)
@@ -153,7 +153,7 @@ def _groups(unit: Unit, job: Job) -> Groups | None:
 def publish_shard(
     split: str, rows: Sequence[Sequence[int]], samples: Sequence[Sample], *, unit: Unit, job: Job
 ) -> Shard:
-    """Publish the rows of one split, each the indices of its samples, or their buckets."""
+    """Publish the rows of one split, each the indices of its samples, as a shard or in buckets."""
     options, plan, content = job.options, job.plan, Content()
     schema_ = shard_schema(options, plan.hashes, plan.columns)
     suffix = "arrow" if job.unshuffled else options.format
@@ -176,7 +176,7 @@ def publish_shard(
 
 
 def _hashed(groups: Iterable[pa.Table], content: Content) -> Iterator[pa.Table]:
-    """Yield groups of rows to whoever writes them, and add each to a hash."""
+    """Yield row groups, and add each to the hash of the content."""
     for group in staged("rows", groups):
         with stage("hash"):
             for batch in group.to_batches():
@@ -185,7 +185,7 @@ def _hashed(groups: Iterable[pa.Table], content: Content) -> Iterator[pa.Table]:
 
 
 def pack_records(records: Iterable[Record], options: Options, context: Context) -> pa.Table:
-    """Turn records into rows, with what options name.
+    """Pack records into a table of rows; `context` is what the options name, loaded.
 
     Returns:
         A table with the columns that `schemas/FORMAT.md` describes.
@@ -211,20 +211,20 @@ def pack_records(records: Iterable[Record], options: Options, context: Context) 
 def publish_rejects(
     unit: Unit, output: Place, rejects: Sequence[dict[str, Any]]
 ) -> RejectFile | None:
-    """Publish the lines of a unit for rejects.jsonl, in their order; None without any."""
+    """Publish a unit's lines of rejects.jsonl; return their file, None without any line."""
     if not rejects:
         return None
     path = reject_path(unit.number)
     with publish(place_of(output, path)) as file:
         for reject in rejects:
-            # Half of a surrogate pair stays the escape that it was in the input.
+            # Half of a surrogate pair remains the escape that it was in the input.
             line = json.dumps(reject, ensure_ascii=False) + "\n"
             file.write(line.encode("utf-8", "backslashreplace"))
     return RejectFile(path, len(rejects), file.bytes, file.sha256)
 
 
 def publish_receipt(receipt: Receipt, output: Place) -> Receipt:
-    """Publish the receipt of a unit, whose files are there; return it with its own hash in it."""
+    """Publish the receipt of a unit after its files; return it with its own hash in it."""
     whole = sealed(receipt)
     with publish(place_of(output, receipt_path(receipt.unit.number))) as file:
         file.write(as_json(whole).encode())
@@ -245,9 +245,9 @@ def shard_schema(options: Options, hashes: Mapping[str, str], columns: Sequence[
 
 
 def unknown_fields(unit: Unit, loaded: Loaded, job: Job) -> UnknownFieldError | None:
-    """Return an error that names all such fields of a unit, if it has any.
+    """Return one error that names all unknown fields of a unit; None without any.
 
-    Records that cannot be read otherwise are passed over.
+    Records that cannot be read for another reason are skipped.
     """
     reading = replace(loaded.context.reading, weighs=True)
     found: list[UnknownFieldError] = []
@@ -258,7 +258,7 @@ def unknown_fields(unit: Unit, loaded: Loaded, job: Job) -> UnknownFieldError | 
 
 
 def _errors(unit: Unit, job: Job, reading: Reading) -> Iterator[RecordError]:
-    """Yield why records of a unit cannot be read."""
+    """Yield the errors of a unit's records that cannot be read."""
     if groups := _groups(unit, job):
         for group in groups:
             found = (calls for _, _, calls in calls_of(group, reading))

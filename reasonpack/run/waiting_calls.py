@@ -1,13 +1,13 @@
-"""Groups of records → calls that are to be trained, their views cut, waiting for their ids.
+"""Groups of records → calls to train, with their views cut into pieces that wait to be encoded.
 
     call 1   h1                     cutter 1   h1 │ h2 …
     call 2   h1 a1 h2                          └ 1 ┘ 2
     call 3   h1'                    cutter 2   h1'            a sub-agent's, logged between
     call 4   h1 a1 h2 a2 h3         cutter 1
 
-The calls of one agent extend each other, so that each is cut only where it parts from the one
-before. Several agents may log in turn: each prompt goes to the cutter that has the most of it. The
-messages of a call are let go as soon as its view is cut.
+The calls of one agent extend each other, so that of each only the part is cut that differs from
+the call before. Several agents may log in turn: each prompt goes to the cutter with the longest
+prefix in common. The messages of a call are freed as soon as its view is cut.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ from reasonpack.views.spans import common_beginning
 from reasonpack.views.view import Untrained, View, each_view
 
 VALUES = ("logprobs", "advantages")
-"""Values of tokens; where a trained call has none and there is a column, NaN stands there."""
+"""Values of tokens; if a trained call has none and there is a column, it holds NaN."""
 OPTION = "--call-columns"
 
 
 class CutCall(Struct, frozen=True, eq=False):
-    """The view of a call, cut.
+    """The view of a call, cut into pieces.
 
     Attributes:
-        pieces: i32[P], the numbers of all of its pieces.
-        prompt: how many of them are the prompt's.
-        header: how many of these stand before the message that the answer goes on with.
-        borders: the ends of spans among them, behind the `shared` ones.
-        shared: how many it has in common with the prompt of the call `before`.
+        pieces: i32[P], the numbers of its pieces.
+        prompt: number of pieces of the prompt.
+        header: number of pieces of the prompt before the header of the answer's message.
+        borders: ends of spans among the pieces, without those in the `shared` pieces.
+        shared: number of leading pieces in common with the prompt of `before`, the previous call.
     """
 
     pieces: NDArray[np.int32]
@@ -64,8 +64,8 @@ class CutCall(Struct, frozen=True, eq=False):
     shared: int = 0
     before: CutCall | None = None
 
-    def beside(self, written: Container[CutCall]) -> CutCall:
-        """Return it with the borders of what it has in common with no call that is `written`."""
+    def with_shared_borders(self, written: Container[CutCall]) -> CutCall:
+        """Return it with borders in shared pieces too, up to those shared with a `written` call."""
         at, borders, shared = self.before, self.borders, self.shared
         while at is not None and shared and at not in written:
             inside = (each for each in at.borders if each[:2] < (shared, NO_PART + 1))
@@ -74,15 +74,15 @@ class CutCall(Struct, frozen=True, eq=False):
 
 
 class Waiting(Struct, frozen=True):
-    """A call that waits for the ids of its texts.
+    """A call that waits for its texts to be encoded.
 
     Attributes:
-        position: of its record among those of the unit.
-        number: of the call in its record.
-        message: index of its answer in the record; 0 where it has no messages.
-        call: without its messages.
-        cut: its view; None where it has ids and no messages.
-        turn: of the group, where weights go by turns.
+        position: index of its record in the unit.
+        number: index of the call in its record.
+        message: index of its answer in the record; 0 if it has no messages.
+        call: the call, without its messages.
+        cut: its view; None if it has ids and no view of messages.
+        turn: a hash for its turn; empty unless weights depend on turns.
     """
 
     position: int
@@ -97,12 +97,12 @@ class WaitingGroup(Struct):
     """The calls of a group that are to be trained.
 
     Attributes:
-        id: of its sample.
+        id: id of its sample.
         again: reads one of its records once more, by its position.
         times: how often it is packed.
-        notes: what was noticed of each record that was read, by its position.
-        calls: in their order.
-        characters: of its text, without what was in a call before.
+        notes: counted notes on each record that was read, by its position.
+        calls: the calls, in their order.
+        characters: length of its texts, without what a call shares with the one before.
     """
 
     id: str
@@ -116,9 +116,9 @@ class WaitingGroup(Struct):
 def calls_of(
     group: Group, reading: Reading
 ) -> Iterator[tuple[int, Record, list[Call] | RecordError]]:
-    """Yield the records of a group, each with its position and its calls, or why it has none.
+    """Yield the position of each record of a group, the record, and its calls or its error.
 
-    Of a session these are the lines in which an answer is; those that are refused come first.
+    For a session, these are the lines that errors name, and then those with an answer.
     """
     if not group.is_session:
         memo = PromptMemo()
@@ -141,7 +141,7 @@ def calls_of(
 
 
 class GroupReader:
-    """Reads the calls of one group for some work, and cuts their views into its pieces."""
+    """Reads the calls of one group, and cuts their views into the pieces of a `Work`."""
 
     def __init__(self, work: Work[Group], group: Group, times: int) -> None:
         self.work, self.options, self.context = work, work.options, work.context
@@ -149,7 +149,7 @@ class GroupReader:
         self.cutter, self.pasts = CallCutter(work.pieces), Pasts()
 
     def read(self) -> WaitingGroup:
-        """Read the group; what of it cannot be packed is rejected, what is noticed counted."""
+        """Read the group; reject records that cannot be packed."""
         is_empty = self.group.is_session
         found = staged("parse", calls_of(self.group, self.context.reading))
         with ready_for_bounds():
@@ -172,7 +172,7 @@ class GroupReader:
         self.waiting.calls += filter(None, found)
 
     def _cut(self, call: Call, position: int, number: int, notes: Counter[str]) -> Waiting | None:
-        """Cut the view of a call; None where it trains nothing."""
+        """Check a call and cut its view; None if it trains nothing."""
         notes.update(call.notes)
         if not call.trained:
             notes["untrained-call"] += 1
@@ -217,18 +217,18 @@ class GroupReader:
             return self.cutter.add(view)
 
 
-# --- what a call may have --------------------------------------------------------------
+# --- checks of calls -------------------------------------------------------------------
 
 
 def check_columns(
     call: Call, columns: AbstractSet[str], asked: AbstractSet[str], notes: Counter[str]
 ) -> None:
-    """Refuse a call with a value that has no column, or without one of a column `asked` for.
+    """Check that a call has columns for its values, and values for the columns in `asked`.
 
-    Other values that are lacking are counted in `notes`.
+    Other values that are missing are counted in `notes`.
 
     Raises:
-        RecordError: it is one of these.
+        RecordError: it lacks one.
     """
     needs = {name: getattr(call, name) is not None for name in VALUES}
     needs |= {"call_reward": call.reward is not None, "call_role": call.role != "none"}
@@ -248,10 +248,10 @@ def check_columns(
 
 
 def check_ids(call: Call, tokenizer: Tokenizer, train_on: str) -> None:
-    """Refuse ids that the model cannot have seen, a call without a prompt, and parts of ids.
+    """Check that a call's ids can be trained.
 
     Raises:
-        RecordError: it is one of these.
+        RecordError: an id is unknown, the prompt is empty, or --train-on takes parts of answers.
     """
     if read_train_on(train_on).parts != PARTS:
         what = (
@@ -280,7 +280,7 @@ def check_ids(call: Call, tokenizer: Tokenizer, train_on: str) -> None:
 
 
 class _Chain(Struct):
-    """Prompts that extend each other, the last of them, and how it was cut."""
+    """The cutter of calls that extend each other, the last call, and when it was added."""
 
     cutter: Cutter
     last: CutCall | None = None
@@ -295,7 +295,7 @@ class CallCutter:
         self._chains: list[_Chain] = []
         self._count = 0
         self.characters = 0
-        """Of the views, without what each has in common with the one before it."""
+        """Length of all views, without what each shares with the one before it."""
 
     def add(self, view: View) -> CutCall:
         """Cut the view of the next call."""
@@ -313,7 +313,7 @@ class CallCutter:
         return chain.last
 
     def _chain(self, prompt: str) -> tuple[_Chain, int]:
-        """Return the chain that a prompt goes on with, and how many characters they share."""
+        """Return the chain that a prompt extends, and how many characters they share."""
         found: list[tuple[int, _Chain]] = []
         for chain in self._chains:
             same = common_beginning(chain.cutter.prompt, prompt)
@@ -333,17 +333,17 @@ class CallCutter:
 def view_of_call(
     conversation: Conversation, context: Context, train_on: str, pasts: Pasts
 ) -> View | Untrained:
-    """Render the view of a call, whose answer is the last message and alone is to be trained.
+    """Render the view of a call, whose answer is the last message and the only one to train.
 
-    `pasts` are of the calls of its group before it.
+    `pasts` has what was kept of earlier calls of the group.
 
     Raises:
-        RecordError: it cannot be had exactly from the template.
+        RecordError: the template does not give an exact view.
     """
     rendering, past = context.rendering(conversation), pasts.of(conversation)
     views = each_view(conversation, rendering, train_on=train_on, past=past)
     try:
-        return next(views)  # of the only message that is trained
+        return next(views)  # there is only one
     except RecordError as error:
         if error.reason != "nothing-to-train":
             raise

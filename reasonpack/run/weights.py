@@ -1,10 +1,10 @@
-"""What the views of conversations weigh: as their records say, shared out as the run says.
+"""Loss weights of conversations: those of their records, divided as `--loss-weights` says.
 
     --loss-weights turn        view 1, 3 tokens     view 2, 5 tokens    of one turn
                                0.125 each           0.125 each          1 together, times the data's
 
-Formulas and sums stand in schemas/FORMAT.md; `run.calls` weighs calls. All is counted over
-the whole conversation, before views are left out or samples divided.
+`schemas/FORMAT.md` has the formulas; `run.calls` weighs calls. Tokens are counted over the whole
+conversation, before views are left out or samples divided.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def weighed(
     conversations: Sequence[tuple[Conversation, Sequence[int]]],
     scheme: LossWeights,
 ) -> EncodedViews:
-    """Give the tokens of views their weights.
+    """Return views with the column `loss_weights`.
 
-    Each conversation comes with which of the record's messages its views are of.
+    Each conversation comes with the message of each of its views, by its index in the record.
     """
     sizes = np.array(views.end, np.int64) - views.shared
     stops = np.cumsum(sizes)
@@ -44,7 +44,7 @@ def weighed(
         groups += ((number << 32) + (within[each] if within else 0) for each in messages)
     shares = np.array(given, np.float64)
     if scheme not in ("auto", "data"):
-        # Those that a view trains together with the others of its group.
+        # Divided by the number of trained tokens in all views of the same group.
         _, of = np.unique(np.array(groups, np.int64), return_inverse=True)
         shares = shares / np.maximum(np.bincount(of, counts).astype(np.int64)[of], 1)
     return replace(views, extra={**views.extra, "loss_weights": np.repeat(shares, sizes)})
@@ -56,11 +56,11 @@ def weighed_again(
     scheme: LossWeights,
     turns: Mapping[str, Mapping[int, int]],
 ) -> list[Sample]:
-    """Give the samples of finished conversations without weights those of a scheme.
+    """Return `samples`, which have no weights, with the column `loss_weights`.
 
-    `conversations` are as they were, each of an id of its own; `samples` may be divided otherwise.
-    The scheme is `message`, `conversation`, or `turn`; `turns` are then those of the answers of
-    each id, which samples do not tell.
+    `conversations` are their samples as they were, each conversation with an id of its own;
+    `samples` may be divided differently. The scheme is `message`, `conversation` or `turn`; for the
+    last, `turns` has the turn of each answer, by id and message, which samples do not tell.
     """
 
     def groups(sample: Sample) -> NDArray[np.int32]:

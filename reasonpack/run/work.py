@@ -1,9 +1,9 @@
-"""Records of a unit → samples and rows: what is the same for chats and for calls.
+"""Records of a unit → samples and rows: the part that is the same for chats and for calls.
 
     chats, groups of calls ── read ──→ texts that wait ── write ──→ samples ─→ rows
-                                └────── what cannot be packed ──────┴──→ rejects
+                                └── records that cannot be packed ──┴──→ rejects
 
-`conversations` and `calls` each have a way to read and to write.
+`Chats` in `conversations` and `CallGroups` in `calls` implement `read` and `write`.
 """
 
 from __future__ import annotations
@@ -41,16 +41,17 @@ _Read = TypeVar("_Read")
 
 
 class Laid(Struct):
-    """What records became.
+    """The samples, rows and rejects of some records.
 
     Attributes:
-        samples: of the conversations that were packed, in their order.
-        splits: that each of them is of.
-        rows: for each row of a split the indices of its samples.
+        samples: samples of the conversations that were packed, in their order.
+        splits: the split of each sample.
+        rows: for each split its rows, each the indices of its samples.
         rejects: the lines of rejects.jsonl, in the order of their records.
-        first_error: what was rejected, or left out, first; None if all was packed.
-        backend: what encoded their texts.
-        backend_faults: why others did not that were to.
+        counts: of these records.
+        first_error: error of the first record or message left out; None if all were packed.
+        backend: name of the backend that encoded texts.
+        backend_faults: why other backends that were chosen were not used.
     """
 
     samples: list[Sample] = field(default_factory=list)
@@ -63,7 +64,7 @@ class Laid(Struct):
     backend_faults: list[str] = field(default_factory=list)
 
     def add(self, other: Laid) -> None:
-        """Add what the records behind these became, but for their rows and their first error."""
+        """Add the result of the records that follow, without its rows and first error."""
         self.samples += other.samples
         self.splits += other.splits
         self.rejects += other.rejects
@@ -72,13 +73,13 @@ class Laid(Struct):
         self.backend_faults += other.backend_faults
 
     def pack(self, samples: Sequence[Sample], laid_out: Sequence[LaidOut]) -> None:
-        """Add the samples of conversations that are packed, and what these were made of."""
+        """Add and count samples, and the layouts that they were written from."""
         count_samples(samples, self.counts)
         count_laid_out(laid_out, self.counts)
         self.samples += samples
 
     def put_into_rows(self, options: Options) -> None:
-        """Put samples into rows, several in each if they are to be packed."""
+        """Put samples into rows, several in each if options pack them."""
         with stage("rows"):
             for split in options.splits:
                 own = [index for index, each in enumerate(self.splits) if each == split]
@@ -88,13 +89,14 @@ class Laid(Struct):
 
 
 class Work(ABC, Generic[_Read]):
-    """Records, or groups, of a unit that wait for the ids of their texts; and what others became.
+    """Lays out the items of a unit: records of chats, or groups of calls.
 
-    `encode` is by default that of the tokenizer itself; `columns` are optional ones of the rows.
+    Items that are read wait until their texts are encoded in one batch. `encode` is by default that
+    of the tokenizer itself; `columns` are optional columns of the rows.
 
     Attributes:
-        laid: what the others became.
-        pieces: the texts of those that wait.
+        laid: the result of the items that do not wait.
+        pieces: the texts of the items that wait.
     """
 
     def __init__(
@@ -108,24 +110,24 @@ class Work(ABC, Generic[_Read]):
         self.encode = encode or context.tokenizer.encode_batch
         self.limits, self.laid = Limits(options, context.max_position), Laid()
         self._positions: list[int] = []
-        """For each reject that of its record, by which they are sorted."""
+        """The position of each reject's record, by which rejects are sorted."""
         self.begin()
 
     def begin(self) -> None:
-        """Forget the texts of what is written."""
+        """Start a new batch: no item waits."""
         tokenizer = self.context.tokenizer
         self.pieces = Pieces(tokenizer.cut, reach=tokenizer.reach, decode=tokenizer.decode)
 
     @abstractmethod
     def read(self, each: _Read, times: int) -> None:
-        """Read one, which then waits; it is packed so many times."""
+        """Read an item, which then waits; it is packed so many `times`."""
 
     @abstractmethod
     def write(self) -> None:
-        """Write the samples of those that wait, whose texts are encoded."""
+        """Write the samples of the items that wait, whose texts are encoded."""
 
     def lay_out(self, each_read: Iterable[_Read], times: Iterable[int] | None = None) -> Laid:
-        """Turn all into samples and rows.
+        """Turn all items into samples and rows.
 
         `times` says how often each is packed, or `DUPLICATE`; None for once.
 
@@ -140,7 +142,7 @@ class Work(ABC, Generic[_Read]):
             if often not in (0, DUPLICATE):
                 self.read(each, often)
         self.flush()
-        # What is too long is known only once it is encoded, after what is broken behind it.
+        # Records that are too long are rejected once encoded, after broken ones that follow them.
         order = sorted(range(len(positions)), key=positions.__getitem__)
         laid.rejects = [laid.rejects[at] for at in order]
         laid.counts.conversations = laid.counts.packed + laid.counts.rejected
@@ -148,7 +150,7 @@ class Work(ABC, Generic[_Read]):
         return laid
 
     def flush(self) -> None:
-        """Encode the texts of those that wait, and write them."""
+        """Encode and write the items that wait."""
         with stage("encode"):
             self.pieces.encode(self.encode)
         self.write()
@@ -156,10 +158,11 @@ class Work(ABC, Generic[_Read]):
 
     @contextmanager
     def rejecting(self, position: int, record: Record) -> Iterator[None]:
-        """Reject the record at a position if it cannot be packed; see `reject`.
+        """Reject the record at a position if the block finds that it cannot be packed.
 
         Raises:
-            TemplateError: the template fails, at this record.
+            RecordError: it stops the run; see `reject`.
+            TemplateError: the template fails; the error names the record.
         """
         try:
             yield
@@ -170,7 +173,7 @@ class Work(ABC, Generic[_Read]):
             raise TemplateError(where, error.what, error.expected, error.fix) from error
 
     def reject(self, position: int, record: Record, error: RecordError) -> None:
-        """Keep the record at a position that is not packed, unless that stops the run."""
+        """Add the record at a position to the rejects, or raise its error if that stops the run."""
         error.where = error.where or record.where
         if isinstance(error, UnknownFieldError):
             raise error
@@ -178,7 +181,7 @@ class Work(ABC, Generic[_Read]):
         if self.options.on_error == "stop" and not skipped:
             raise error
         laid = self.laid
-        # By its frames, which know `laid`, an error would keep all of the unit in memory.
+        # An error would keep all of the unit in memory, because its frames refer to `laid`.
         error.__traceback__ = error.__context__ = error.__cause__ = None
         laid.first_error = laid.first_error or error
         laid.rejects.append(_reject_line(record, error))
@@ -187,7 +190,7 @@ class Work(ABC, Generic[_Read]):
         laid.counts.rejects[error.reason] = laid.counts.rejects.get(error.reason, 0) + 1
 
     def leave_out(self, position: int, record: Record, left_out: Sequence[LeftOut]) -> None:
-        """Keep messages that are not trained because their views are too long, with the reason."""
+        """Add messages that are not trained, because their views are too long, to the rejects."""
         laid = self.laid
         for each in sorted(left_out, key=lambda each: each.message):
             laid.first_error = laid.first_error or each.error(record.where)
@@ -197,7 +200,7 @@ class Work(ABC, Generic[_Read]):
 
 
 def ids_of_copies(id_: str, times: int) -> list[str]:
-    """Name the copies of a conversation.
+    """Return the ids of a conversation that is packed so many `times`.
 
     >>> ids_of_copies("a", 3)
     ['a', 'a#2', 'a#3']
@@ -216,7 +219,7 @@ def _reject_line(record: Record, error: RecordError) -> dict[str, str]:
 
 
 def join_samples(samples: Sequence[Sample], options: Options) -> list[list[int]]:
-    """Say which samples share a row, as indices."""
+    """Return the rows of samples, each as the indices of its samples."""
     if not options.packed or options.max_length is None:
         return [[index] for index in range(len(samples))]
     pack = best_fit if options.packing == "best-fit" else in_sequence
@@ -229,14 +232,14 @@ def join_samples(samples: Sequence[Sample], options: Options) -> list[list[int]]
 
 
 def without_rows(counts: Counts) -> Counts:
-    """Return counts of the records of a unit, without those of what its shards hold."""
+    """Return counts of a unit with 0 for all that is counted in samples and rows."""
     return replace(
         counts, samples=0, rows=0, tokens=0, trained_tokens=0, pairs=0, tokens_by_kind={}
     )
 
 
 def count_samples(samples: Sequence[Sample], counts: Counts) -> None:
-    """Add what samples hold."""
+    """Add samples and their tokens to `counts`."""
     if not samples:
         return
     by_kind = np.zeros(len(Kind), np.int64)
@@ -252,7 +255,7 @@ def count_samples(samples: Sequence[Sample], counts: Counts) -> None:
 
 
 def count_laid_out(laid_out: Sequence[LaidOut], counts: Counts) -> None:
-    """Add what conversations were made of, and what dividing them cost."""
+    """Add conversations, their views, and what dividing them cost to `counts`."""
     counts.packed += len(laid_out)
     counts.divided += sum(each.extra_samples > 0 for each in laid_out)
     counts.extra_samples += sum(each.extra_samples for each in laid_out)

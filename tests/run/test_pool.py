@@ -254,7 +254,7 @@ def test_files_are_cut_into_units_by_several_processes_as_by_one(
 
     assert planned(files[:2], each=spread) == planned(files[:2])
     assert used == []  # too little for it
-    monkeypatch.setattr(engine, "repaid", lambda _: 9)
+    monkeypatch.setattr(engine, "worthwhile_workers", lambda _: 9)
     assert planned(files[:2], each=spread) == planned(files[:2])
     assert [each["workers"] for each in used] == [2]
     with pytest.raises(StorageError, match="none: No such file"):

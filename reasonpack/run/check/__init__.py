@@ -1,1 +1,1 @@
-"""Checks other people's tokens against inference, and chats before they are packed."""
+"""The command `check`: tokens that other tools prepared, and chats before they are packed."""

@@ -1,4 +1,4 @@
-"""Faults of many documents → counts by code, an example of each, and lines for a person."""
+"""Documents of tokens → their faults, counted by code with an example of each, as text or JSON."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from reasonpack.run.context import load_context
 from reasonpack.storage.place import Place
 from reasonpack.wording import count, printable
 
-BEFORE, SHOWN, BEHIND = 12, 16, 6
-"""Tokens of an example: before the fault, of it, and behind it."""
+BEFORE, SHOWN, AFTER = 12, 16, 6
+"""Most tokens that an example shows before, in and after the fault."""
 Run = tuple[str, bool, bool]
-"""Text, whether it is trained, and whether it is the fault."""
+"""A text, whether it is trained, and whether it is part of the fault."""
 
 
 class Group(Struct):
-    """All faults of one code: places, their tokens, and the first of them."""
+    """All faults of one code: how many places and tokens, and the first place as an example."""
 
     places: int = 0
     tokens: int = 0
@@ -36,16 +36,16 @@ class Group(Struct):
 
 
 class Findings(Struct):
-    """What is wrong with files of tokens.
+    """What was found in files of tokens.
 
     Attributes:
-        documents: that were read.
-        tokens: of these.
-        trained: of these.
-        found: documents whose chat is known.
-        source: the chats; None without.
-        faults: what differs from the source, by code.
-        suspects: what tokens alone prove, by code.
+        documents: how many were read.
+        tokens: how many they have.
+        trained: how many of their tokens are trained.
+        found: how many documents belong to a chat of the source.
+        source: the chats; None without any.
+        faults: differences from the source, by code.
+        suspects: faults of documents without a chat, which their tokens show, by code.
     """
 
     documents: int = 0
@@ -58,10 +58,10 @@ class Findings(Struct):
 
 
 def check_tokens(files: Sequence[Place], chats: Sequence[str], options: Options) -> Findings:
-    """Compare files of tokens with the chats that they were made of, if there are such.
+    """Check files of tokens, and compare them with the chats that they were made of, if given.
 
     Raises:
-        ReasonpackError: something cannot be read.
+        ReasonpackError: an input cannot be read.
     """
     context = load_context(options)
     reader = Reader(context)
@@ -83,13 +83,16 @@ def check_tokens(files: Sequence[Place], chats: Sequence[str], options: Options)
 def _chats_of(
     read: Read, reader: Reader, compared: Compared | None, findings: Findings
 ) -> Iterator[tuple[Read, int | None]]:
-    """Divide a document where further chats begin in it, which are faults; find each chat."""
+    """Divide a document where further chats begin in it; yield each part and its chat, if known.
+
+    Further chats whose tokens are trained are added to `findings` as faults.
+    """
     document = read.document
     chat = compared.find(read) if compared else None
     begins = set() if reader.begin is None else {*np.flatnonzero(document.ids == reader.begin)}
     if compared and chat is not None:
         begins |= {*compared.begins(read, chat)}
-    # Of two such tokens side by side one is too much, and the second begins nothing.
+    # Of two such tokens in a row the second one is superfluous and begins no chat.
     starts = [int(at) for at in sorted(begins - {0}) if at - 1 not in begins]
     if not starts:
         yield read, chat
@@ -112,9 +115,9 @@ def _add(groups: dict[str, Group], read: Read, faults: Iterator[Fault]) -> None:
 
 
 def _around(read: Read, fault: Fault) -> Iterator[Run]:
-    """Yield the text around a fault in stretches that are alike."""
+    """Yield the text around a fault, divided where its two flags change."""
     trained, shown = read.document.trained, min(fault.stop, fault.start + SHOWN)
-    tokens = range(max(0, fault.start - BEFORE), min(len(trained), shown + BEHIND))
+    tokens = range(max(0, fault.start - BEFORE), min(len(trained), shown + AFTER))
 
     def alike(token: int) -> tuple[bool, bool]:
         return bool(trained[token]), fault.start <= token < fault.stop
@@ -125,7 +128,7 @@ def _around(read: Read, fault: Fault) -> Iterator[Run]:
 
 
 def finding_lines(findings: Findings, *, colour: bool) -> Iterator[tuple[str, str]]:
-    """Yield what was found, as name and text."""
+    """Yield the findings as lines, each a label and a text."""
     read = f"{findings.documents:,} read, {count(findings.tokens, 'token')}"
     yield "documents", f"{read}, {findings.trained:,} trained"
     if source := findings.source:
@@ -149,7 +152,7 @@ def finding_lines(findings: Findings, *, colour: bool) -> Iterator[tuple[str, st
 
 
 def _marked(text: str, trained: bool, fault: bool, *, colour: bool) -> str:
-    """Mark what is trained, and the fault, of the text around it."""
+    """Mark a text that is trained or part of the fault: by «» and [[]], or by colour."""
     text = printable(text)
     if colour:
         style = "red" if fault else "green"
@@ -164,7 +167,7 @@ def _marked(text: str, trained: bool, fault: bool, *, colour: bool) -> str:
 
 
 def findings_json(findings: Findings) -> dict[str, Any]:
-    """Describe what was found for a program."""
+    """Return the findings as values for JSON."""
     described: dict[str, Any] = {"ok": not findings.faults}
     described |= {
         name: getattr(findings, name) for name in ("documents", "tokens", "trained", "found")

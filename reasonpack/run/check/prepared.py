@@ -1,13 +1,13 @@
 """Files of tokens that trainers prepared → documents: ids, and which of them are trained.
 
     labels                                  −100 where a token is not trained
-    loss_mask, assistant_masks, …           0 where it is not; all that are there have to agree
-    none of these                           all are trained
-    seq_lengths, position_ids,              where a row holds several documents
-    attention_mask that counts them
+    loss_mask, assistant_masks, …           without labels: 0, in any of them, where it is not
+    none of these                           all tokens are trained
+    seq_lengths, position_ids,              where documents begin in a row with several; an
+    attention_mask                          attention_mask may number them
 
-That is what TRL, axolotl and LLaMA-Factory save (a folder of `save_to_disk`, Arrow streams), what
-SkyRL reads (Parquet too), and what is written as JSON Lines or one JSON list.
+TRL, axolotl and LLaMA-Factory save such files (a folder of `save_to_disk`, Arrow streams), SkyRL
+reads them (also Parquet). JSON Lines and one JSON list are read too.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ Numbers = NDArray[np.int64]
 
 
 class Document(Struct, frozen=True):
-    """What stands alone in a row: T tokens.
+    """One document of a row: T tokens.
 
     Attributes:
-        where: file, row, and which of several documents.
+        where: file, row, and number of the document if the row has several.
         ids: i32[T].
         trained: bool[T].
-        labels: i32[T], what a trained token is trained as.
+        labels: i32[T], the target of each trained token.
     """
 
     where: str
@@ -60,18 +60,17 @@ class Document(Struct, frozen=True):
     labels: NDArray[np.int32]
 
     def part(self, start: int, stop: int) -> Document:
-        """Give a stretch of its tokens as a document."""
+        """Return the tokens from `start` to `stop` as a document."""
         own = slice(start, stop)
         where = f"{self.where}, from token {start}" if start else self.where
         return Document(where, self.ids[own], self.trained[own], self.labels[own])
 
 
 def sorted_inputs(inputs: Sequence[str]) -> tuple[list[Place], list[str]]:
-    """Tell files of tokens, each by its place, from inputs of chats.
+    """Return the files of tokens, as places, and the inputs of chats, as they were given.
 
     Raises:
-        UsageError: an input is a dataset of ours, or there is no such input, or it is a share of
-            tokens.
+        UsageError: an input does not exist, is a dataset that pack wrote, or is a share of tokens.
     """
     prepared: list[Place] = []
     chats: list[str] = []
@@ -101,7 +100,7 @@ def _ours(given: str) -> UsageError:
 
 
 def _columns(file: Place) -> list[str]:
-    """Name the columns of a Parquet or Arrow file, or the fields of the first JSON record."""
+    """Return the columns of a Parquet or Arrow file, or the fields of the first JSON record."""
     try:
         kind = content_kind(file, public_name(file))
         if kind not in {"parquet", "arrow"}:
@@ -111,14 +110,14 @@ def _columns(file: Place) -> list[str]:
                 return list(pq.read_schema(source).names)
             return next((batch.schema.names for batch in arrow_batches(source, 0, 1)), [])
     except (ReasonpackError, pa.ArrowException, ValueError):
-        return []  # whoever reads it says what is wrong
+        return []  # reported when the file is read
 
 
 def documents(file: Place) -> Iterator[Document]:
-    """Read the documents of a file, in order.
+    """Yield the documents of a file, in order.
 
     Raises:
-        FormatError: a row does not say which of its tokens are trained.
+        FormatError: a column of a row does not have a whole number for each token.
         RecordError: a line is no JSON.
         StorageError: the file cannot be read.
     """
@@ -149,7 +148,7 @@ def _batches(source: pa.NativeFile, kind: str) -> Iterator[pa.RecordBatch]:
 
 
 def _objects(file: Place, kind: Container) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield where each JSON object of a file is, and the object."""
+    """Yield the place and the fields of each JSON record; no fields if it is no object."""
     unit = Unit(0, 0, public_name(file), kind, 0, -1, int(kind == "plain"), 0)
     for record in read_records(unit, file):
         try:
@@ -179,7 +178,7 @@ def _of_field(fields: dict[str, Any], where: str, name: str) -> Numbers | None:
 
 
 def _of_row(numbers: Callable[[str], Numbers | None], where: str) -> Iterator[Document]:
-    """Yield the documents of a row, whose columns are given by name, without its padding."""
+    """Yield the documents of a row without padding; `numbers` returns a column by its name."""
     ids, labels = numbers(IDS), numbers("labels")
     if ids is None:
         return
@@ -203,7 +202,7 @@ def _of_row(numbers: Callable[[str], Numbers | None], where: str) -> Iterator[Do
     borders = _borders(len(ids), lengths, positions, attention)
     for number, (start, stop) in enumerate(zip(borders, [*borders[1:], len(ids)], strict=True)):
         own = np.arange(start, stop)[real[start:stop]]
-        # Padding that LLaMA-Factory's packing attends to has a position of 0 a token.
+        # LLaMA-Factory attends to the padding of packed rows, whose tokens all have position 0.
         if len(own) > 1 or (labels[own] != IGNORE).any():
             part = f", document {number}" if len(borders) > 1 else ""
             ids_, labels_ = ids[own].astype(np.int32), labels[own].astype(np.int32)
@@ -213,7 +212,7 @@ def _of_row(numbers: Callable[[str], Numbers | None], where: str) -> Iterator[Do
 def _borders(
     length: int, lengths: Numbers | None, positions: Numbers | None, attention: Numbers | None
 ) -> list[int]:
-    """Return where the documents of a row begin."""
+    """Return the first token of each document of a row."""
     if lengths is not None and lengths.sum() == length:
         return [0, *np.cumsum(lengths)[:-1].tolist()]
     if attention is not None and attention.max(initial=0) > 1:

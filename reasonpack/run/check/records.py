@@ -1,7 +1,7 @@
-"""Inputs of chats or calls → what of them cannot be packed, grouped; nothing is written.
+"""Inputs of chats or calls → records that cannot be packed, by reason; nothing is written.
 
-Every record is read, rendered, encoded and laid out, as `pack` does it; a record with fields that
-nobody reads is looked at again without them.
+Every record is read, rendered, encoded and laid out, as `pack` does it. If records have unknown
+fields, all records are laid out again without these fields.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from reasonpack.wording import count
 
 
 class Records(Struct):
-    """What became of the records of some inputs.
+    """How many records can be packed, and why others cannot.
 
     Attributes:
-        counts: of them.
-        first: one error of each reason, with its place.
-        grouping: how calls are put together; None for chats.
+        counts: of all records.
+        first: one error for each reason, with its place.
+        grouping: how calls are grouped; None for chats.
     """
 
     counts: Counts = field(default_factory=Counts)
@@ -44,15 +44,15 @@ class Records(Struct):
 
     @property
     def read(self) -> int:
-        """Records that were read."""
+        """How many records were read."""
         return self.grouping.records if self.grouping else self.counts.conversations
 
 
 def check_records(inputs: Sequence[str], options: Options, run: Run) -> Records:
-    """Read all records of some inputs as `pack` would.
+    """Lay out all records of the inputs as `pack` would.
 
     Raises:
-        ReasonpackError: an input cannot be read, or is no input at all.
+        ReasonpackError: an input does not exist or cannot be read.
     """
     options = dataclasses.replace(options, on_error="skip")
     loaded = Loaded(options, run.backend)
@@ -87,7 +87,7 @@ def _of_unit(unit: Unit, loaded: Loaded, job: Job) -> Records:
 
 
 def record_lines(found: Records) -> Iterator[tuple[str, str]]:
-    """Yield what was found, as name and text."""
+    """Yield the result as lines, each a label and a text."""
     counts = found.counts
     groups = f" in {count(found.grouping.groups, 'group')}" if found.grouping else ""
     yield (
@@ -100,7 +100,7 @@ def record_lines(found: Records) -> Iterator[tuple[str, str]]:
 
 
 def records_json(found: Records) -> dict[str, Any]:
-    """Describe what was found for a program."""
+    """Return the result as values for JSON."""
     return {
         "ok": not found.counts.reasons,
         "records": found.read,

@@ -1,7 +1,7 @@
-"""Chats → what the model sees and writes at each of their answers, found by a document of tokens.
+"""A document of tokens → the chat that it was made of, and where it differs from its views.
 
-A document is of the chat that has most of its texts: what stands between template texts is looked
-up among the contents of all messages.
+The chat is the one that has most of the document's texts: each text between template texts is
+looked up among the contents of all messages.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from reasonpack.run.named_inputs import named_inputs
 from reasonpack.views.view import build_views
 
 TRIED = 64
-"""Chats that are compared with a document where several have as many of its texts."""
+"""Most chats that are compared with a document if several have equally many of its texts."""
 EXPECTED = 40
-"""Characters of what was expected that are shown."""
+"""Most characters of the expected text that are shown."""
 
 
 class SeenView(NamedTuple):
-    """A view in tokens: those of the prompt, and behind them what the model writes."""
+    """A view in tokens: `prompt` tokens of the prompt, then the completion."""
 
     ids: NDArray[np.int32]
     prompt: int
@@ -49,12 +49,12 @@ class Source(Struct):
     """Chats that documents were made of.
 
     Attributes:
-        context: how they become tokens.
-        chats: that could be read.
-        texts: for each content or reasoning of a message the numbers of the chats that have it.
-        unread: why the others could not be read.
-        found: of the chats of which there are documents how many answers each has.
-        trained: answers of these of which a token is trained as it is to be: chat and view.
+        context: tokenizer and templates.
+        chats: all that could be read; a chat's number is its index here.
+        texts: numbers of the chats with a content or reasoning, by the hash of that text.
+        unread: errors of the others.
+        found: number of answers of each chat that a document was made of, by the chat's number.
+        trained: answers of these chats with a trained token in its place: number of chat, of view.
     """
 
     context: Context
@@ -66,10 +66,10 @@ class Source(Struct):
 
 
 def read_source(inputs: Sequence[str], options: Options, context: Context) -> Source:
-    """Read all chats of some inputs.
+    """Read all chats of the inputs.
 
     Raises:
-        UsageError: there is no such input, or it holds calls.
+        UsageError: an input does not exist, is standard input or a share, or holds calls.
     """
     if STDIN in inputs:
         raise UsageError(STDIN, "chats to compare with", "files", "name a file instead")
@@ -102,7 +102,7 @@ class Compared:
         self.views = lru_cache(TRIED)(self._views)
 
     def _views(self, number: int) -> list[SeenView]:
-        """Build the views of a chat; none where the template refuses it."""
+        """Build the views of a chat; none if it cannot be rendered."""
         context, chat = self.source.context, self.source.chats[number]
         try:
             built = build_views(chat, context.rendering(chat)).views
@@ -118,7 +118,7 @@ class Compared:
         return {part.decode("utf-8", "replace").strip() for part in parts} - {""}
 
     def find(self, read: Read) -> int | None:
-        """Return the number of the chat that a document is of; None where there is no such."""
+        """Return the number of the chat that a document was made of; None if none has its texts."""
         found: Counter[int] = Counter()
         for text in self._texts(read):
             found.update(self.source.texts.get(hash(text), ()))
@@ -135,10 +135,10 @@ class Compared:
         return best
 
     def begins(self, read: Read, number: int) -> Iterator[int]:
-        """Yield where in a document, of which most is of a chat, chats begin.
+        """Yield the tokens of a document at which chats begin; most of it is chat `number`.
 
-        These are told by all tokens before their first answer, of which the last message is said
-        nowhere in the chat that most is of.
+        A chat begins where the prompt of its first answer occurs. Chats other than `number` are
+        tried if the last message of that prompt is in the document and not in chat `number`.
         """
         ids, chats = read.document.ids, self.source.chats
         if any(common_prefix(ids, view.ids) == len(ids) for view in self.views(number)):
@@ -153,7 +153,10 @@ class Compared:
                 yield from _occurrences(view.ids[: view.prompt], ids)
 
     def faults(self, read: Read, number: int) -> Iterator[Fault]:
-        """Yield what of a document differs from the views of its chat."""
+        """Yield the trained tokens of a document that its chat's views do not have there.
+
+        Also counts the chat, and its answers that are trained, in the source.
+        """
         ids, trained = read.document.ids, read.document.trained
         right, views = np.zeros(len(ids), bool), self.views(number)
         same = [common_prefix(ids, view.ids) for view in views]
@@ -166,19 +169,19 @@ class Compared:
         unnamed = wrong.copy()
         ends = {len(view.ids) for view, at in zip(views, same, strict=True) if at == len(view.ids)}
         for fault in self.reader.suspects(read):
-            # An answer that was cut off before it was logged ends without a stop.
+            # An answer that was cut off before it was logged has no stop token in its view.
             ends_at = {"stop-untrained": fault.start, "cut": fault.stop, "stop-missing": fault.stop}
             by_words = wrong[fault.start : fault.stop].any() or fault.code == "labels"
             if ends_at[fault.code] not in ends if fault.code in ends_at else by_words:
                 unnamed[fault.start : fault.stop] = False
                 yield self._whole(fault, read, views) if fault.code == "cut" else fault
         for answer in read.answers or [Answer(0, len(ids), 0, False, False, False)]:
-            # What follows in an answer follows from what is wrong first.
+            # The first wrong tokens of an answer are the cause of the others.
             for first, last in islice(runs(unnamed[answer.start : answer.stop]), 1):
                 yield self._named(views, same, answer.start + first, answer.start + last)
 
     def _whole(self, fault: Fault, read: Read, views: Sequence[SeenView]) -> Fault:
-        """Tell an answer that is whole, but for its stop token, from one that was cut."""
+        """Return a fault `cut` as `stop-missing` if the answer lacks nothing but its stop token."""
         answer, stop = read.answers[-1], self.reader.stop or re.compile(b"$")
         text = read.text[read.starts[answer.start] :].strip()
         whole = (self._text(view.ids[view.prompt :]).encode() for view in views)
@@ -188,32 +191,32 @@ class Compared:
     def _named(
         self, views: Sequence[SeenView], same: Sequence[int], start: int, stop: int
     ) -> Fault:
-        """Name what is wrong with trained tokens, by the view that goes along furthest to them."""
+        """Return the fault of wrong tokens, by the view that agrees longest with those before."""
 
         def alike(at: int) -> tuple[bool, int]:
             return same[at] <= start and same[at] < len(views[at].ids), same[at]
 
         at = max(range(len(views)), key=alike)
         common, view = same[at], views[at]
-        behind = self._text(view.ids[common:])
-        block = self.reader.block and self.reader.block.match(behind.encode())
+        rest = self._text(view.ids[common:])
+        block = self.reader.block and self.reader.block.match(rest.encode())
         code = "text" if common >= view.prompt else "context"
-        inside = block and not self.reader.others.search(block[1])  # no text of the template
+        inside = block and not self.reader.others.search(block[1])  # without template text
         lost = block and inside and block[1].strip() and common <= start
-        return Fault("reasoning-lost" if lost else code, start, stop, behind[:EXPECTED])
+        return Fault("reasoning-lost" if lost else code, start, stop, rest[:EXPECTED])
 
     def _text(self, ids: NDArray[np.int32]) -> str:
         return self.source.context.tokenizer.decode(ids)
 
 
 def _asked(chat: Conversation) -> str:
-    """Return what the message before the first answer of a chat says."""
+    """Return the content of the message before the first answer of a chat; "" without one."""
     before = [*takewhile(lambda each: each.role != "assistant", chat.messages)]
     return (before[-1].content or "").strip() if before else ""
 
 
 def _occurrences(part: NDArray[np.int32], ids: NDArray[np.int32]) -> Iterator[int]:
-    """Yield where a stretch of ids stands in others."""
+    """Yield each index at which `part` occurs in `ids`."""
     for at in np.flatnonzero(ids == part[0]).tolist():
         if np.array_equal(ids[at : at + len(part)], part):
             yield at

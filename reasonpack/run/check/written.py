@@ -1,10 +1,10 @@
-r"""A document of tokens → where a model wrote in it, and what that alone proves.
+r"""A document of tokens → the answers that a model wrote, and faults that show without a source.
 
     <|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n<think>\nGreet.\n</think>\n\nHello<|im_end|>\n
                                                           └──────────── written ─────────────────┘
 
-What the model writes is from behind the header of an answer to the stop token. All other text is
-the template's, or of others.
+An answer goes from the end of its header to the end of its stop token. All other text comes from
+the template or from other roles.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ FAULTS = {
     "text": "text is trained that the model does not write there",
     "labels": "tokens are trained as other tokens: labels are to be as input_ids are, not shifted",
 }
-"""What the codes of faults mean."""
+"""What each code of a fault means."""
 NEAR = 4
-"""Tokens at the end of an answer of which one that is trained says that the end is."""
+"""The end of an answer is meant to be trained if one of so many tokens before it is trained."""
 
 
 class Fault(Struct, frozen=True):
-    """A fault: tokens of a document from `start` to `stop`, and what was expected if known."""
+    """A fault: tokens of a document from `start` to `stop`, and the expected text, if known."""
 
     code: str
     start: int
@@ -65,12 +65,12 @@ class Answer(Struct, frozen=True):
     """What the model wrote in a document: tokens from `start` to `stop`.
 
     Attributes:
-        start: first token behind the header.
-        stop: one past the stop token, or past the last token.
-        block: one past the block of reasoning that it begins with; `start` if it has none.
-        ends: whether there is a stop token.
-        empty: whether there is nothing in that block.
-        user: whether a message of the user stands between the answer before and this one.
+        start: first token after the header, and after a reasoning opener in the prompt.
+        stop: one past the stop token; without one, one past the last token before other text.
+        block: one past the reasoning block that it begins with; `start` without one.
+        ends: whether it has a stop token.
+        empty: whether it has a reasoning block and that is empty.
+        user: whether a user message is between the previous answer and this one.
     """
 
     start: int
@@ -82,7 +82,7 @@ class Answer(Struct, frozen=True):
 
 
 class Read(Struct, frozen=True):
-    """A document as it was read: its bytes, where each token begins in them, and its answers."""
+    """A document, its text as bytes, where each token begins in these, and its answers."""
 
     document: Document
     text: bytes
@@ -90,12 +90,12 @@ class Read(Struct, frozen=True):
     answers: list[Answer]
 
     def words(self, start: int, stop: int) -> str:
-        """Return the text of some tokens."""
+        """Return the text of the tokens from `start` to `stop`."""
         return self.text[self.starts[start] : self.starts[stop]].decode("utf-8", "backslashreplace")
 
 
 class Reader:
-    """Reads documents that a chat template made."""
+    """Finds answers and faults in documents that were rendered with a chat template."""
 
     def __init__(self, context: Context) -> None:
         rendering = context.without_tools
@@ -128,14 +128,14 @@ class Reader:
         )
 
     def _begin(self, chat: str) -> int | None:
-        """Return the special token with which a chat begins and that stands nowhere else in it."""
+        """Return the id of the special token that begins a chat and is only there; None without."""
         tokenizer = self.tokenizer
         texts = (text for text in tokenizer.special if chat.startswith(text))
         found = max(texts, key=len, default="")
         return tokenizer.reference.token_to_id(found) if chat.count(found) == 1 else None
 
     def read(self, document: Document) -> Read:
-        """Find what the model wrote.
+        """Find the answers in a document.
 
         Raises:
             TokenizerError: an id that the tokenizer does not have.
@@ -150,7 +150,7 @@ class Reader:
         heads = [match.end() for match in re.finditer(re.escape(header), text)] if header else []
         before = 0
         for head in heads:
-            if head < before:  # what closes reasoning may hold a header
+            if head < before:  # the text that closes reasoning may contain a header
                 continue
             begin = head + len(opener) if opener and text.startswith(opener, head) else head
             match = self.block.match(text, head) if self.block else None
@@ -167,7 +167,7 @@ class Reader:
             before = end
 
     def _speaks(self, between: bytes) -> bool:
-        """Tell whether the user speaks in a stretch of text; results of tools may look alike."""
+        """Return whether a text has a user message; tool results that begin alike do not count."""
         user, tool = self.user.encode(), self.tool.encode()
         return bool(user) and any(
             not (tool and between.startswith(tool, at))
@@ -175,18 +175,18 @@ class Reader:
         )
 
     def suspects(self, read: Read) -> Iterator[Fault]:
-        """Yield what the tokens of a document alone prove."""
+        """Yield the faults that the tokens of a document show without a source."""
         document, trained = read.document, read.document.trained
         wrong = trained & (document.labels != document.ids)
-        if wrong.any() or not read.answers:  # of labels that are wrong all else follows
+        if wrong.any() or not read.answers:  # wrong labels cause all other faults
             yield from (Fault("labels", start, stop) for start, stop in runs(wrong))
             return
         written = np.zeros(len(trained), bool)
         for answer in read.answers:
             written[answer.start : answer.stop] = True
         for start, stop in runs(trained & ~written):
-            behind = start > 0 and written[start - 1]
-            blank = behind and not read.words(start, stop).strip()
+            follows = start > 0 and written[start - 1]
+            blank = follows and not read.words(start, stop).strip()
             yield Fault("after-stop" if blank else "template-text", start, stop)
         old = loop = 0  # blocks with reasoning in earlier turns, and in this one
         for answer in read.answers:
@@ -205,7 +205,7 @@ class Reader:
 
 def _stops(trained: NDArray[np.bool_], answer: Answer) -> Iterator[Fault]:
     last = answer.stop - 1
-    # A mask made by characters may leave out the last bytes of one, or the space behind it.
+    # A mask made by characters may leave out the last bytes of one, or the space after it.
     if not trained[max(answer.block, last - NEAR) : last + (not answer.ends)].any():
         return
     if not answer.ends:
@@ -215,7 +215,7 @@ def _stops(trained: NDArray[np.bool_], answer: Answer) -> Iterator[Fault]:
 
 
 def _begins(probe: Probe, chat: list[Message], mark: str, next_: str, stops: set[str]) -> str:
-    """Return what begins the message with `next_`, behind the one with `mark` and its stop."""
+    """Return the text that begins message `next_`, after message `mark` and its stop token."""
     between = probe.render(chat).rpartition(mark)[2].partition(next_)
     text = between[0] if between[1] else ""
     for stop in stops:
