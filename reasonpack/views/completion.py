@@ -108,8 +108,9 @@ def _as_written(
     *_, behind = body.split(_CLOSING_TAG, tags := lead.count(_CLOSING_TAG))
     if not tags:  # the message was cut off within its reasoning
         return Completion(body, body.rfind(behaviour.stop(message).token), block=True)
-    # Line breaks beyond those of the record belong to the response.
-    breaks = common_length(behind, 0, lead.rpartition(_CLOSING_TAG)[2])
+    # Line breaks beyond those of the record, or of the closer before a call, are not reasoning's.
+    closer = lead if (message.content or "").strip() or not behaviour.closer else behaviour.closer
+    breaks = common_length(behind, 0, closer.rpartition(_CLOSING_TAG)[2])
     return Completion(body, len(body) - len(behind) + breaks, block=True)
 
 

@@ -82,6 +82,17 @@ def test_reasoning_within_the_content_is_of_its_own_kind(opens: str) -> None:
     assert [span.kind for span in view.spans[-2:]] == [Kind.REASONING, Kind.R_OUT]
 
 
+@pytest.mark.parametrize(("opens", "rest"), [("", "\n"), ("<think>\\n", "")])
+def test_the_line_break_before_a_call_is_of_a_closer_that_has_one(opens: str, rest: str) -> None:
+    call = "{{ '\n<tool_call>' ~ c.function | tojson ~ '</tool_call>' }}"
+    calls = f"{{% for c in m.tool_calls or [] %}}{call}{{% endfor %}}"
+    text = "<think>\nA\n</think>"
+    message = Message("assistant", "", "A", (ToolCall("f", {}, None, None),), verbatim=text)
+    (view,) = build(rendering(chatml("{{ m.content }}" + calls, opens)), ASK, message)
+    text = view.prompt + view.completion
+    assert text[view.spans[-2].stop :].startswith(f"{rest}<tool_call>")
+
+
 def test_a_template_that_parses_tags_writes_its_own_form() -> None:
     parsed = (
         "{{ '<think>\n' ~ m.content.split('</think>')[0].split('<think>')[-1].strip() ~ "
