@@ -6,9 +6,8 @@
                             └→ all fields ────────→ notes, and answers that are not trained
     groups of calls ─────────────────────────────→ their splits, by their ids alone
 
-Conversations that the new limits do not affect stay as they are. The others are first laid out
-within the old limits: if that does not give the samples that are there, these lack views of the
-conversation, and the run is refused.
+Conversations that the new limits do not affect stay as they are. The others, laid out within the
+old limits, have to give the samples that are there; else these lack views, and the run is refused.
 """
 
 from __future__ import annotations
@@ -94,7 +93,8 @@ class Again:
     @property
     def weighs_anew(self) -> bool:
         """Whether samples get weights of another scheme."""
-        return self.limits.options.loss_weights != self.old.limits.options.loss_weights
+        new, old = self.limits.options, self.old.limits.options
+        return bool(new.columns) and new.loss_weights != old.loss_weights
 
     def lay_out(self, turns: Mapping[str, Mapping[int, int]]) -> dict[str, list[Sample]]:
         """Return the samples of the conversations, by split.

@@ -12,6 +12,7 @@ from reasonpack.datasets.receipt import place_of
 from reasonpack.datasets.shards import open_shard
 from reasonpack.records.strict_json import quoted
 from reasonpack.records.unit import Record
+from reasonpack.verify.call_values import identity_of
 from reasonpack.verify.explain import SampleAt, explain, other_value
 from reasonpack.verify.findings import KEPT, Finding, Findings
 from reasonpack.verify.manifest import Dataset
@@ -156,10 +157,12 @@ def _kept_as_context(
 
     Which messages those are is taken from the samples. None if the samples differ otherwise.
     """
-    trained = {place for one in each.packed for place in one.trained_counts}
+    trained = {message for one in each.packed for _, message in one.trained_counts}
     parted = dict[bool, list[TokenView]]({True: [], False: []})
+    named = calls_of(each.packed)
     for view in (*calls, *(view for one in rebuilt for view in one.views)):
-        parted[(view.call.id if view.call else "", view.message) in trained].append(view)
+        is_there = identity_of(view.call).key in named if view.call else view.message in trained
+        parted[is_there].append(view)
     if not parted[True]:
         return None
     weighed_ = weighed(parted[True], rebuilt[0].long if rebuilt else ())

@@ -175,7 +175,7 @@ def _reading(manifest: Manifest, template: ChatTemplate) -> Reading:
         stray_tag=options.stray_closing_tag,
         null_arguments=options.null_arguments,
         trained_answers=next((each for each in LAST if each in options.train_on.split(",")), "all"),
-        weighs="loss_weights" in manifest.columns,
+        weighs="loss_weights" in manifest.columns and "call_id" not in manifest.columns,
         closers=tuple(each.closer.strip() for each in manifest.templates if each.closer.strip()),
         prompt_opens=all(each.prompt_opener for each in manifest.templates),
         template=template.source,

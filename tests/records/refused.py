@@ -415,7 +415,10 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         answer(content="4", weight=0.5),
         "weight",
         "messages[1].weight: got the weight 0.5, expected 0 or 1: no column of weights is planned",
-        "Pass --loss-weights data, or write 1 to train it, 0 not to.",
+        (
+            "Pass --loss-weights data, or write 1 to train it, 0 not to. Of calls, write a "
+            "weight beside the answer."
+        ),
     ),
     "a number in a flag": (
         answer(content="4", loss_mask=0.5),

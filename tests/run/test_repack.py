@@ -525,6 +525,13 @@ def test_what_is_left_out_of_copies_stops_it(tmp_path: Path) -> None:
 # --- weights -----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("old", "new"), [("auto", "none"), ("none", "auto")])
+def test_without_weights_there_is_no_column(old: Any, new: str, tmp_path: Path) -> None:
+    with chdir(tmp_path):
+        write(CHATS[:3])
+        assert compare(replace(PLAIN, loss_weights=old), {"loss_weights": new}).columns == []
+
+
 @pytest.mark.parametrize("scheme", ["message", "turn", "conversation"])
 @pytest.mark.parametrize("layout", ["onepass", "npass"])
 def test_weights_are_those_of_packing_afresh(scheme: str, layout: Any, tmp_path: Path) -> None:

@@ -138,6 +138,13 @@ def test_a_list_of_calls_with_ids_of_both_in_one_is_read(tmp_path: Path) -> None
     assert (findings.total, findings.unchecked) == (0, {}), findings.listed
 
 
+def test_a_group_whose_messages_have_weights_is_no_duplicate_of_one_without(tmp_path: Path) -> None:
+    calls = [answered(each, each, ASKED, "4") for each in "ab"]
+    calls[1]["response"]["weight"] = 2
+    findings = compared(*packed(tmp_path, calls, dedup="exact"))
+    assert (findings.total, findings.checked["rejects"]) == (0, 1), findings.listed
+
+
 @pytest.mark.parametrize("seed", [2, 3])
 def test_copies_of_a_group_that_is_not_read_are_not_counted(seed: int, tmp_path: Path) -> None:
     request = {"messages": ASKED, "stop": ["x"]}

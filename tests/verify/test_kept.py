@@ -92,6 +92,7 @@ def test_a_group_of_calls_without_some_or_all(kept: int, tmp_path: Path) -> None
     asked = [{"role": "user", "content": "Where is it?"}]
     known = [{"messages": asked, "response": word, "trace_id": word} for word in ("Here", WORD)]
     known[kept]["trace_id"] = known[1]["trace_id"]
+    known.append({**known[0], "id": "the same again"})
     made = packed(tmp_path, *known, group_by="trace_id", input_format="calls")
     findings = made.compare()
     assert findings.total == 0, findings.listed
