@@ -168,7 +168,7 @@ WALKS = {
     ),
     **dict.fromkeys(
         (
-            *("estimate.estimate", "finish.refuse_strangers", "finish._nothing"),
+            *("estimate.estimate", "finish.refuse_foreign_files", "finish._nothing"),
             *("named_inputs.named_inputs", "output_directory._refuse_foreign"),
             *("output_directory.clear", "output_directory.at_work", "plan_file.read_plan"),
             *("formats.foreign", "options._renamed", "unit.no_list", "unit.damaged"),

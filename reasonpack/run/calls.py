@@ -188,14 +188,14 @@ class CallGroups(Work[Group]):
         return [w / max(1, tokens[each]) for w, each in zip(weights, alike, strict=True)]
 
     def _key(self, waiting: Waiting) -> tuple[str, int, int]:
-        """Return the id of a call; without one, its number in the record and its size."""
+        """Return a key that equal calls share: the id, else the number in the record and size."""
         call = waiting.call
         if call.id == call.where or call.id.startswith(f"{call.where}#"):
             return "", waiting.number, size_of(call, waiting.cut, self.pieces)
         return call.id, 0, 0
 
     def _content(self, waiting: Waiting) -> bytes:
-        """Return a hash of a call without its id; its messages count as tokens."""
+        """Return a hash of a call without its id; its texts count as tokens."""
         view = call_view(waiting.call, waiting.cut, self.pieces)
         own = view.tokens.tobytes() + view.trained.tobytes() + f"{view.prompt}".encode()
         return hashlib.sha256(content_of(waiting.call) + own).digest()

@@ -111,7 +111,7 @@ class Loaded:
 
     Attributes:
         options: of the run.
-        choice: of the backend that encodes texts; no byte of a shard depends on it.
+        choice: which backends encode texts; no byte of a shard depends on it.
         input_bytes: size of the run's input, about, by which `load` chooses a backend.
     """
 

@@ -48,7 +48,7 @@ def disk_advice(output: Place, options: Options, units: Sequence[Unit]) -> str |
 def when_full(
     error: DiskFullError, output: Place, options: Options, units: Sequence[Unit]
 ) -> DiskFullError:
-    """Return the error with a fix: how much to free, and which shards of the run to keep."""
+    """Return `error` with a fix: how much to free, and which shards of the run to keep."""
     if is_url(output) or not Path(error.where).is_relative_to(output):
         fix = f"{error.fix}; or name a folder on another disk, by TMPDIR or --temp-dir"
         return DiskFullError(error.where, error.what, error.expected, fix)

@@ -41,7 +41,7 @@ def finish(
         FormatError: `data` contains a file that is no shard of the run.
     """
     manifest = _manifest(plan, receipts)
-    refuse_strangers(output, {shard.path for shard in manifest.shards})
+    refuse_foreign_files(output, {shard.path for shard in manifest.shards})
     _write_rejects(output, receipts)
     publish_once(join(output, CARD), _card(manifest).encode())
     if show:
@@ -50,15 +50,15 @@ def finish(
     return manifest
 
 
-def refuse_strangers(output: Place, shards: AbstractSet[str]) -> None:
+def refuse_foreign_files(output: Place, shards: AbstractSet[str]) -> None:
     """Check that `data` contains no file but `shards`: readers take every file there for one.
 
     Raises:
         FormatError: it contains another file.
     """
     paths = {f"data/{name}" for name in file_names(join(output, "data")) if name[0] != "."}
-    if strangers := sorted(paths - shards):
-        what = f"{strangers[0]} is no shard of this run"
+    if foreign := sorted(paths - shards):
+        what = f"{foreign[0]} is no shard of this run"
         expected = f"only its {count(len(shards), 'shard')} in data"
         raise FormatError(public_name(output), what, expected, "remove it, then repeat the command")
 

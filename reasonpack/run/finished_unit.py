@@ -195,7 +195,7 @@ class Again:
         return UsageError(where, error.what.partition(", expected")[0], expected, fix)
 
     def _reject(self, id_: str, left: Sequence[LeftOut]) -> None:
-        """Reject a conversation without a view that fits; note if its counts are not known."""
+        """Reject a conversation without a view that fits; add to `_unfit` if counts are lost."""
         error = self.limits.nothing_fits(left)
         error.where = id_
         line = {"kind": "conversation", "where": id_, "reason": error.reason, "error": str(error)}
@@ -236,7 +236,7 @@ def _content(sample: Sample) -> tuple[bytes, ...]:
 # --- what only the records tell --------------------------------------------------------
 
 
-class _Said(NamedTuple):
+class _Facts(NamedTuple):
     """Facts of a record; only its place if it cannot be read."""
 
     where: str
@@ -259,8 +259,8 @@ class ReadAgain:
         self.old, self._loaded, self.options = old, loaded, loaded.options
 
     @cached_property
-    def _said(self) -> list[_Said]:
-        context, found = self._loaded.context, list[_Said]()
+    def _facts(self) -> list[_Facts]:
+        context, found = self._loaded.context, list[_Facts]()
         reading = replace(context.reading, weighs=True)  # weights were accepted before
         trained = read_train_on(self.options.train_on)
         unit = self.old.receipt.unit
@@ -268,11 +268,11 @@ class ReadAgain:
             try:
                 chat = parse(record, reading)
             except RecordError:
-                found.append(_Said(record.where))  # rejected when it was packed
+                found.append(_Facts(record.where))  # rejected when it was packed
                 continue
             turns, notes = of_answers(chat)[1], notes_of(chat, {}, context)
             answers = len(trained.messages(chat.messages))
-            found.append(_Said(record.where, chat.id, context.split(chat), turns, notes, answers))
+            found.append(_Facts(record.where, chat.id, context.split(chat), turns, notes, answers))
         return found
 
     def by_split(self, groups: Sequence[Group]) -> dict[str, list[Group]]:
@@ -284,7 +284,7 @@ class ReadAgain:
                 for at, group in enumerate(groups)
             ]
         else:
-            told = self._told("split", groups)
+            told = self._fact("split", groups)
         found: dict[str, list[Group]] = {split: [] for split in self.options.splits}
         for at in sorted(range(len(groups)), key=lambda at: told[at][0]):
             found[told[at][1]].append(groups[at])
@@ -292,7 +292,7 @@ class ReadAgain:
 
     def turns(self, groups: Sequence[Group]) -> dict[str, Mapping[int, int]]:
         """Return for each id the turns of its answers, by their index in the record."""
-        told = self._told("turns", groups)
+        told = self._fact("turns", groups)
         return {group[0].id: turns for group, (_, turns) in zip(groups, told, strict=True)}
 
     def drawn(
@@ -311,17 +311,17 @@ class ReadAgain:
         """
         found, now, was = dict[str, int](), Counts(), Counts()
         views = {group[0].id: len(ends_of(group)) for group in groups}
-        for said, often in zip(self._said, times.tolist(), strict=True):
+        for facts, often in zip(self._facts, times.tolist(), strict=True):
             if often == DUPLICATE:
                 continue
-            names = {said.where} if said.id is None else {said.where, said.id}
+            names = {facts.where} if facts.id is None else {facts.where, facts.id}
             now.not_taken += often == 0
-            if said.id in views:
-                missing = said.answers - views[said.id]
+            if facts.id in views:
+                missing = facts.answers - views[facts.id]
                 missing -= sum(left.get(name, 0) for name in names)
-                was.note(said.notes)
+                was.note(facts.notes)
                 was.missing_reasoning += missing
-                now.note(said.notes if often else {})
+                now.note(facts.notes if often else {})
                 now.missing_reasoning += missing * often
             for name in names:
                 if found.setdefault(name, often) != often:
@@ -332,13 +332,13 @@ class ReadAgain:
             raise self.old.untold(what, "records that tell what is counted of each")
         return found, now
 
-    def _told(self, name: str, groups: Sequence[Group]) -> list[tuple[int, Any]]:
+    def _fact(self, name: str, groups: Sequence[Group]) -> list[tuple[int, Any]]:
         """Return for each conversation its record's number in the unit, and its fact `name`."""
         known: dict[str, tuple[int, Any]] = {}
-        for place, said in enumerate(self._said):
-            value = getattr(said, name)
-            if said.id is not None and known.setdefault(said.id, (place, value))[1] != value:
-                raise self.old.untold(f"several conversations have the id {said.id!r}", IDS)
+        for place, facts in enumerate(self._facts):
+            value = getattr(facts, name)
+            if facts.id is not None and known.setdefault(facts.id, (place, value))[1] != value:
+                raise self.old.untold(f"several conversations have the id {facts.id!r}", IDS)
         ids = [group[0].id if group[0].id in known else self._own(group) for group in groups]
         if missing := next((id_ for id_ in ids if id_ not in known), None):
             raise self.old.untold(f"conversation {missing!r} is of no record of its input", IDS)

@@ -80,7 +80,7 @@ class Limits(Struct, frozen=True):
         return LeftOut(message, characters, "characters", "--max-position", most)
 
     def too_long(self, message: int, tokens: int) -> LeftOut | None:
-        """Return what to leave out if a view is longer than a row or than the model's limit."""
+        """Return what to leave out if a view exceeds a row or --max-position, or None."""
         row, view = self.options.max_length, self.max_position
         if row is not None and tokens > row:
             return LeftOut(message, tokens, "tokens", "--max-length", row)
@@ -97,7 +97,7 @@ class Limits(Struct, frozen=True):
             The forest without views that are too long, its layout, and what was left out.
 
         Raises:
-            RecordError: no view fits; or it is too long, and `--overlong` is not `split`.
+            RecordError: no view fits; or one does not and `--overlong` is not `split`.
         """
         row, layout = self.options.max_length, self.options.layout
         if self.options.overlong != "split":

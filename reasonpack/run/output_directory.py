@@ -19,7 +19,7 @@ from reasonpack.records.unit import Unit
 from reasonpack.run import call_plan, copies
 from reasonpack.run.buckets import UNSHUFFLED
 from reasonpack.run.disk import when_full
-from reasonpack.run.finish import CARD, HEADING, refuse_strangers
+from reasonpack.run.finish import CARD, HEADING, refuse_foreign_files
 from reasonpack.run.lock import LOCK, locked
 from reasonpack.run.plan_file import PLAN, Plan, differences, write_plan
 from reasonpack.show.report.report import MARK
@@ -68,7 +68,7 @@ def claimed(output: Place, *, part: str = "", overwrite: bool = False) -> Iterat
     if not is_url(output):
         try:
             for folder in (*reversed(Path(output).parents), Path(output)):
-                folder.mkdir(exist_ok=True)  # with `parents` it calls itself for each
+                folder.mkdir(exist_ok=True)  # `parents=True` would recurse once per folder
         except OSError as error:
             raise unwritable(output, error) from error
     with locked(output, part):
@@ -116,11 +116,11 @@ def clear(output: Place) -> None:
     Raises:
         UsageError: there are files among them that no run wrote.
     """
-    for stranger in _foreign(output):
+    for path in _foreign(output):
         what = "reasonpack did not write it"
         expected = "only a run's own files where they are to be removed"
         fix = "move it away, or choose another --output"
-        raise UsageError(public_name(place_of(output, stranger)), what, expected, fix)
+        raise UsageError(public_name(place_of(output, path)), what, expected, fix)
     remove(join(output, MANIFEST))
     clear_unshuffled(output)
     for directory in DIRECTORIES:
@@ -218,7 +218,7 @@ def begin(output: Place, plan: Plan, known: Plan | None) -> None:
             Path(output, name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise unwritable(Path(output, name), error) from error
-    refuse_strangers(output, {path for unit in plan.units for path in plan.shard_paths(unit)})
+    refuse_foreign_files(output, {path for unit in plan.units for path in plan.shard_paths(unit)})
 
 
 def sweep(output: Place, units: Sequence[Unit] | None = None) -> None:

@@ -151,7 +151,7 @@ class _Pool(Generic[Result]):
                     self._fail(unit, error)
 
     def _goes_on(self) -> bool:
-        """Return whether units have still to be done; after a failure, only those before it."""
+        """Return whether units remain to be done; after a failure only those before it count."""
         if not self.failed:
             return bool(self.todo or self.busy)
         first = min(self.failed)

@@ -190,7 +190,7 @@ def _gone(unit: Unit, error: BaseException) -> ReasonpackError:
 
 
 def pack_table(table: pa.Table, options: Options) -> pa.Table:
-    """Pack chats in a pipeline: a function for `map_batches` of Ray Data or `map` of `datasets`.
+    """Pack chats within a pipeline, as the function of `map_batches` in Ray Data.
 
         dataset.map_batches(
             pack_table,
