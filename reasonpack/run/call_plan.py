@@ -79,7 +79,7 @@ def kind_of_inputs(formats: Mapping[str, str], options: Options) -> Kind:
     if len(found) > 1:
         named = (f"{each} in {listed([n for n in kinds if kinds[n] == each])}" for each in found)
         where = f"--input-format {options.input_format}"
-        fix = "pack them apart; or pass --input-format calls or chat, if all records can be read so"
+        fix = "pack each kind by itself; or pass --input-format calls or chat, to read all as such"
         raise UsageError(where, " and ".join(named), "one of these", fix)
     return next(iter(found), "calls" if options.input_format == "calls" else "chats")
 
@@ -125,7 +125,7 @@ def plan_calls(
             be used with calls.
     """
     if options.loss_weights == "none":
-        what = "calls, whose weights add up where they train the same"
+        what = "calls, whose weights are added up if they train the same token"
         raise UsageError("--loss-weights none", what, "another", "leave the option out")
     keys = KeyColumns(renamed_fields(options.field), options.ignore_fields)
     grouped = plan_groups(

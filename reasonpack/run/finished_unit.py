@@ -41,8 +41,8 @@ from reasonpack.wording import count
 
 Group = list[Sample]
 """The samples of a conversation."""
-VIEWS = "rows that tell the views of what is to be divided, joined or weighed"
-IDS = "ids that tell which conversation a row is of"
+VIEWS = "rows with all views of the conversations to divide, join or weigh"
+IDS = "ids that tell which conversation a row belongs to"
 
 
 class Old(Struct, frozen=True):
@@ -113,7 +113,7 @@ class Again:
                 self.check_told()
             self._ids.update(group[0].id for group in self.every)
             if (self.weighs_anew or self.old.is_drawn) and len(self._ids) < len(self.every):
-                raise self.old.untold("several conversations of one id")
+                raise self.old.untold("several conversations with one id")
         made = {
             split: [
                 sample
@@ -154,7 +154,7 @@ class Again:
         except LostViewsError as error:
             raise self.old.untold(str(error)) from error
         if (len(ends), sum(ends)) != (counts.views, counts.naive_tokens):
-            raise self.old.untold(f"{len(ends):,} of {counts.views:,} views stand out in its rows")
+            raise self.old.untold(f"its rows show {len(ends):,} of {counts.views:,} views")
 
     def _laid_out(self, group: Group) -> Sequence[Sample]:
         """Return the samples of a conversation within the new limits; none if it no longer fits."""
@@ -211,9 +211,9 @@ class Again:
         worst, counts = max(self._unfit, key=lambda each: each.length), self.counts
         why = "conversations of one id"
         if counts.missing_reasoning or counts.left_out:
-            why = "answers that are untrained, which are known by their records only"
+            why = "answers that are untrained, which only their records tell"
         elif counts.copies:
-            why = "copies of conversations, of which what is left out counts once"
+            why = "copies of conversations, for which a message left out counts once"
         conversations = count(len(self._unfit), "conversation")
         what = f"{worst.limit}, and {conversations} of {self.old} with no view so short"
         fix = f"pass {worst.option} {worst.length}, or pack the inputs again with the new limits"
@@ -328,8 +328,8 @@ class ReadAgain:
                     raise self.old.untold(f"several conversations have the id {name!r}", IDS)
         counts = self.old.receipt.counts
         if (was.notes, was.missing_reasoning) != (counts.notes, counts.missing_reasoning):
-            what = "notes of conversations, or untrained answers, that their records do not tell"
-            raise self.old.untold(what, "records that tell what is counted of each")
+            what = "counts of notes, or of untrained answers, that its records do not give"
+            raise self.old.untold(what, "records that give the counts of each conversation")
         return found, now
 
     def _fact(self, name: str, groups: Sequence[Group]) -> list[tuple[int, Any]]:
@@ -341,7 +341,7 @@ class ReadAgain:
                 raise self.old.untold(f"several conversations have the id {facts.id!r}", IDS)
         ids = [group[0].id if group[0].id in known else self._own(group) for group in groups]
         if missing := next((id_ for id_ in ids if id_ not in known), None):
-            raise self.old.untold(f"conversation {missing!r} is of no record of its input", IDS)
+            raise self.old.untold(f"conversation {missing!r} has no record in its input", IDS)
         return [known[id_] for id_ in ids]
 
     def _own(self, group: Group) -> str:

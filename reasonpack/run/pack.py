@@ -302,7 +302,7 @@ def _receipts(
         if len(units) == len(plan.units):  # no run with this plan can get further
             for name in file_names(receipts_ := join(job.home, "receipts")):
                 remove(join(receipts_, name))
-        run.watch.on_note("a field that nobody reads: reading on to find all such fields")
+        run.watch.on_note("found an unknown field: reading on to find all unknown fields")
         raise all_unknown(plan, job, run, loaded) or error from None
     return [done[unit.number] for unit in units]
 

@@ -96,7 +96,7 @@ def _refuse_choices(sources: Sequence[Source]) -> None:
         options, name = source.manifest.options, source.name
         if len(sources) > 1 and (options.dedup != "none" or options.sample):
             asked = "--dedup exact" if options.dedup != "none" else f"--sample {options.sample}"
-            what = f"packed with {asked}, which chose by its own inputs only"
+            what = f"packed with {asked}, which chose among its own inputs only"
             fix = "pack the inputs of all together, or pack it again by itself"
             raise UsageError(name, what, "a dataset of all of its inputs", fix)
         if not source.part.is_whole and (source.manifest.blend or options.sample):
@@ -135,7 +135,7 @@ def _read(named: Place) -> Source:
     source = Source(directory, sha256, manifest, receipts, part)
     fix = "pack the inputs with that share"
     if source.is_drawn and "call_id" in manifest.columns:
-        what = "a share of calls, of which groups are drawn"
+        what = "a share of calls, which are drawn as groups"
         raise UsageError(str(named), what, "a whole number of times, as in DIR:2", fix)
     if part.conversations is not None and len(manifest.inputs) > 1:
         what = f"a number of conversations of {len(manifest.inputs):,} inputs"
@@ -214,13 +214,13 @@ def _check_inputs(source: Source, option: str) -> None:
     """
     manifest, again = source.manifest, f"pack the inputs again with {option}"
     if manifest.options.shuffle:
-        found = f"{source.name}, of which the rows of a unit are not of its records"
+        found = f"{source.name}, in which the rows of a unit are not those of its records"
         raise UsageError(option, found, "a dataset that is not shuffled", again)
     for each in manifest.inputs if "call_id" not in manifest.columns else ():
         place: Place = each.path if is_url(each.path) else Path(each.path)
         if stamp(place) is None or digest(place)[1] != each.sha256:
             found = f"{each.path}: not there, or not as {source.name} was packed from it"
-            expected = f"it, for {option} goes by messages, which rows do not hold"
+            expected = f"it, because {option} depends on messages, which rows do not hold"
             raise UsageError(option, found, expected, f"put it there as it was, or {again}")
 
 
@@ -232,7 +232,7 @@ def _check_weights(source: Source, options: Options) -> None:
     counts = manifest.counts
     lacking = {
         "the messages of calls": "call_id" in manifest.columns,
-        "the weights that the data have, beside those of the rows": "loss_weights"
+        "the weights that the data have, apart from those in the rows": "loss_weights"
         in manifest.columns,
         "records that were refused for their weights": "weight" in counts.rejects,
         "how much the messages trained that were left out": scheme != "message"

@@ -69,7 +69,7 @@ def calls(words: str, mend: Mend, *given: str, data: bytes = LARGE, status: int 
 CALLS: dict[str, Row] = {
     "chats and calls": Row(
         {"a.jsonl": GOOD, "b.jsonl": LARGE}, ["a.jsonl", "b.jsonl"],
-        "Fix: pack them apart; or pass --input-format", instead("b.jsonl"), 2,
+        "Fix: pack each kind by itself; or pass --input-format", instead("b.jsonl"), 2,
     ),
     "fields that may group": calls(
         "trace_id in 2 and session_id in 2.*Fix: pass --group-by trace_id or --group-by session_id",

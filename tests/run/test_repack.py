@@ -349,7 +349,7 @@ def test_views_that_are_counted_and_not_found_are_refused(monkeypatch: pytest.Mo
     one = packed("one", CHATS[:3])
     ends = "reasonpack.run.finished_unit.ends_of"
     monkeypatch.setattr(ends, lambda _: {1: 9})
-    assert "views stand out in its rows" in refused([one], {"max_length": 700}).what
+    assert "its rows show" in refused([one], {"max_length": 700}).what
 
 
 def test_samples_that_their_views_do_not_give_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -463,8 +463,8 @@ def test_a_share_of_a_dataset_is_that_share_of_its_inputs(share: str, tmp_path: 
 @pytest.mark.parametrize(
     ("options", "directories", "said"),
     [
-        ({"dedup": "exact"}, ["old", "old"], "^old: packed with --dedup exact, which chose by"),
-        ({"sample": 4}, ["old", "old"], "^old: packed with --sample 4, which chose by"),
+        ({"dedup": "exact"}, ["old", "old"], "^old: packed with --dedup exact, which chose among"),
+        ({"sample": 4}, ["old", "old"], "^old: packed with --sample 4, which chose among"),
         ({"sample": 4}, ["old:2"], "^old: a share of a dataset with shares of inputs, or a sample"),
     ],
 )
@@ -516,7 +516,7 @@ def test_what_is_left_out_of_copies_stops_it(tmp_path: Path) -> None:
     with chdir(tmp_path):
         write(CHATS[:6])
         pack_files(["a.jsonl:2"], Path("old"), PLAIN, run=run())
-        with pytest.raises(UsageError, match=r"copies of conversations, of which what is left out"):
+        with pytest.raises(UsageError, match=r"copies of conversations, for which a message"):
             repack([Path("old")], Path("new"), {"max_length": 200})
         repack([Path("old")], Path("new"), {"max_length": 2_500})
         assert not verify_dataset(Path("new"), ["a.jsonl"]).total

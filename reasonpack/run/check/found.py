@@ -132,11 +132,11 @@ def finding_lines(findings: Findings, *, colour: bool) -> Iterator[tuple[str, st
     read = f"{findings.documents:,} read, {count(findings.tokens, 'token')}"
     yield "documents", f"{read}, {findings.trained:,} trained"
     if source := findings.source:
-        found = f"{findings.found:,} of the documents are of them"
+        found = f"{findings.found:,} of the documents were made of them"
         yield "source", f"{count(len(source.chats), 'conversation')}; {found}"
         answers = sum(source.found.values())
         if none := answers - len(source.trained):
-            yield "", f"{none:,} of {count(answers, 'answer')} in these are trained nowhere"
+            yield "", f"{none:,} of {count(answers, 'answer')} in these are trained in no document"
         if source.unread:
             yield "", f"{count(len(source.unread), 'record')} not read: {source.unread[0]}"
     for kind, groups in (("fault", findings.faults), ("suspect", findings.suspects)):
@@ -148,7 +148,7 @@ def finding_lines(findings: Findings, *, colour: bool) -> Iterator[tuple[str, st
             if group.expected:
                 yield "", f"expected there: {printable(group.expected)}"
     if not findings.faults and not findings.suspects:
-        yield "sound", "nothing differs" if findings.source else "nothing that tokens alone prove"
+        yield "sound", "nothing differs" if findings.source else "no fault that tokens alone show"
 
 
 def _marked(text: str, trained: bool, fault: bool, *, colour: bool) -> str:

@@ -34,18 +34,18 @@ from reasonpack.templates.learn.marked_chats import (
 from reasonpack.tokens.token_bytes import bytes_of_tokens
 
 FAULTS = {
-    "template-text": "template text, or what others wrote, is trained",
-    "after-stop": "text behind the stop token is trained, which the model does not write",
-    "stop-untrained": "the stop token behind a trained answer is not trained",
+    "template-text": "template text, or text that the model did not write, is trained",
+    "after-stop": "text after the stop token is trained, which the model does not write",
+    "stop-untrained": "the stop token after a trained answer is not trained",
     "stop-missing": "a trained answer ends without a stop token",
     "cut": "a row ends within a trained answer, without a stop token",
-    "old-reasoning": "reasoning of earlier turns stands before trained text; the template drops it",
-    "empty-think": "an empty block of reasoning is trained, which the template writes",
+    "old-reasoning": "reasoning of earlier turns, which the template drops, precedes trained text",
+    "empty-think": "an empty block of reasoning that the template writes is trained",
     "reasoning-lost": "an answer is trained without the reasoning that it has in the source",
     "context": "an answer is trained after a context that the model does not see",
-    "joined": "a chat stands in a row behind another one, and nothing keeps it from seeing that",
+    "joined": "a chat follows another one in its row, and nothing keeps it from seeing that one",
     "text": "text is trained that the model does not write there",
-    "labels": "tokens are trained as other tokens: labels are to be as input_ids are, not shifted",
+    "labels": "labels of trained tokens differ from input_ids; labels must not be shifted",
 }
 """What each code of a fault means."""
 NEAR = 4

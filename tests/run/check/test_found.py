@@ -183,7 +183,7 @@ def test_the_example_is_marked(right: Rows, tmp_path: Path) -> None:
     rows = saved(tmp_path, [stop_untrained(*right[0])])
     call = ["check", str(rows), "--tokenizer", TOKENIZER]
     shown = CliRunner().invoke(cli, call).stdout.splitlines()
-    assert shown[1].startswith("suspect        stop-untrained: the stop token behind")
+    assert shown[1].startswith("suspect        stop-untrained: the stop token after")
     assert shown[2].endswith("data-00000-of-00001.arrow, row 0, token 542")
     assert shown[3].endswith("and on every cog.»[[<|im_end|>]]")
     assert len(shown) == 4
