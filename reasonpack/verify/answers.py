@@ -146,7 +146,8 @@ def _in_response(record: Json, name: str) -> list[Found]:
     if isinstance(response, dict) and isinstance(response.get("choices"), list):
         return [_choice(choice, outer) for choice in response["choices"] or [None]]
     if isinstance(response, dict) and isinstance(response.get("output"), list):
-        return [(_items(response), "none", outer)] if response["output"] else [(None, FAILED, [])]
+        is_none = not response["output"]
+        return [(None, FAILED, outer) if is_none else (_items(response), "none", outer)]
     if isinstance(response, dict) and response.get("error") and "role" not in response:
         return [(None, FAILED, [])]
     if isinstance(response, dict) and isinstance(response.get("message"), dict):

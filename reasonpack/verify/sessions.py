@@ -109,7 +109,9 @@ def _of_claude_code(lines: Sequence[Json]) -> Iterator[Found]:
         copies |= {uuid} & {each for uuids in kept.values() for each in uuids}
         message = _seen(line)
         if message.get("role") == "assistant":
-            answers.setdefault(message.get("id") or uuid, []).append(number)
+            name = message.get("id")
+            name = name if name and isinstance(name, str) else uuid
+            answers.setdefault(name, []).append(number)
         for block in _blocks(message, "tool_result"):
             results.setdefault(block["tool_use_id"], []).append(number)
         if _STOPPED in [message.get("content"), *(b["text"] for b in _blocks(message, "text"))]:
@@ -258,7 +260,8 @@ def _of_codex(lines: Sequence[Json]) -> Iterator[Found]:
             context["chat_template_kwargs"] = {"reasoning_effort": effort}
         elif kind == "session_meta" and (base := payload.get("base_instructions")):
             text = base.get("text") if isinstance(base, dict) else base
-            system = system or [{"role": "system", "content": text}]
+            said = [{"role": "system", "content": text}]
+            system = system or (said if text and isinstance(text, str) else [])
 
 
 def _is_written(item: Json) -> bool:

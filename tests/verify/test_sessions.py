@@ -97,6 +97,10 @@ CHANGED: dict[str, tuple[str, Any]] = {
         "claude_code", lambda lines: lines[7].update(parentUuid="u8", uuid="later")),
     "Claude Code, a line that stands twice": (
         "claude_code", lambda lines: lines.append({**lines[9], "message": lines[2]["message"]})),
+    "Claude Code, answers without an id that is a text": (
+        "claude_code", lambda lines: lines[9]["message"].update(id=1.5)),
+    "Codex, instructions that are empty": (
+        "codex", lambda lines: lines[0]["payload"].update(base_instructions={"text": ""})),
     "Codex, a compaction without a history": (
         "codex", lambda lines: lines[12]["payload"].pop("replacement_history")),
     "Codex, a rollback": ("codex", lambda lines: lines[11].update(
@@ -128,7 +132,8 @@ CHANGED: dict[str, tuple[str, Any]] = {
             "role": "system", "content": "", "sections": {"a": "One.", "b": "Two."},
             "toolsAdded": [{"name": "f", "parameters": {}}, {"name": "g"}]}),
         lines[5].update(message={
-            "role": "system", "content": [{"type": "text", "text": "Three."}],
+            "role": "system", "content": [
+                {"type": "text", "text": "Three."}, {"type": "text", "text": "3."}],
             "sections": {"a": None, "c": "Four."}, "toolsRemoved": [{"name": "f"}]}),
         lines[9].update(systemMessage={"role": "system", "content": "Five."})]),
     "Pi, edits of the context": ("pi", lambda lines: [

@@ -151,7 +151,8 @@ def refuse_edits(message: Mapping[str, Any], path: str) -> None:
     """
     said = message.get("context_management")
     edits = said.get("applied_edits") if isinstance(said, dict) else None
-    kinds = [str(e.get("type") if isinstance(e, dict) else e) for e in edits or ()]
+    listed = edits if isinstance(edits, list) else [edits] if edits else []
+    kinds = [str(e.get("type") if isinstance(e, dict) else e) for e in listed]
     if not all(kind.startswith("clear_thinking") for kind in kinds):
         what = "edits of the prompt by the service, expected a prompt as the model saw it"
         fix = "Leave the call out (--on-error skip)."

@@ -125,7 +125,7 @@ def _seen(
     `made` keeps converted messages by their place, so that each is converted once.
     """
     edits = {
-        line.fields.get("targetId"): line
+        str(line.fields.get("targetId")): line
         for line in kept
         if line.fields.get("type") == "context_edit"
     }
@@ -165,8 +165,9 @@ def _system(found: Sequence[Said]) -> tuple[list[Said], list[dict[str, Any]]]:
     sections: dict[str, str | None] = {}
     tools: dict[str, dict[str, Any]] = {}
     for message, at in found:
-        content = message.get("content") or ""
-        texts.append(content if isinstance(content, str) else joined(content, at, ("text",)))
+        content = typed(message.get("content") or "", str | list[Any], f"{at}.content")
+        parts = [content] if isinstance(content, str) else content
+        texts += ["\n".join(p if isinstance(p, str) else joined([p], at, ("text",)) for p in parts)]
         sections |= typed(message.get("sections") or {}, dict[str, str | None], f"{at}.sections")
         sections = {name: text for name, text in sections.items() if text is not None}
         gone, added = (

@@ -137,7 +137,7 @@ def test_system_messages_together_are_one() -> None:
         toolsAdded=[TOOL, {**TOOL, "name": "write", "constrainedSampling": {}}],
     )
     later = system(
-        content=[{"type": "text", "text": "Be brief."}],
+        content=[{"type": "text", "text": "Be"}, {"type": "text", "text": "brief."}],
         sections={"cwd": None, "skills": "None."},
         toolsRemoved=[{"name": "write"}],
     )
@@ -146,7 +146,7 @@ def test_system_messages_together_are_one() -> None:
     calls, _ = read(behind(found, first, ask, tell, later, ask, tell))
     one, two = calls
     assert turns([one])[0][0] == ("system", "You watch.\n\n/harbour")
-    assert turns([two])[0][0] == ("system", "Be brief.\n\nYou watch.\n\nNone.")
+    assert turns([two])[0][0] == ("system", "Be\nbrief.\n\nYou watch.\n\nNone.")
     assert [
         [tool["function"] for tool in call.conversation.tools or ()]
         for call in calls
