@@ -227,6 +227,9 @@ def _notes(
     if tools:
         calls = [(c.name, c.arguments) for message in messages for c in message.tool_calls]
         found.update(f"argument-type {each}" for each in contradictions(calls, tools))
+        kinds = [tool.get("type") for tool in tools if "function" not in tool]
+        others = (kind for kind in kinds if isinstance(kind, str) and kind != "function")
+        found.update(f"built-in-tool {kind}" for kind in others)
     return dict(found)
 
 
@@ -247,6 +250,11 @@ def _container(record: dict[str, Any]) -> str:
         like = misspelt(record, (*_LISTS, "completion"))
         fix = "Write messages, conversations, conversation, or prompt and completion."
         fix = f"Pass --field {like[0]}={like[1]}." if like else fix
+        parts = {n: v.keys() for n, v in record.items() if isinstance(v, dict) and n.isidentifier()}
+        asked = [f"{name}=request" for name in parts if {"messages", "input"} & parts[name]]
+        said = [f"{n}=response" for n in parts if {"choices", "output", "role"} & parts[n]]
+        if asked and said:
+            fix = f"Pass --field {asked[0]} --field {said[0]}."
         raise RecordError("missing", "", what, fix=fix)
     return found[0]
 

@@ -138,6 +138,12 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         "no messages among the fields 'text, \\x1b[2J', expected some",
         "Write messages, conversations, conversation, or prompt and completion.",
     ),
+    "a request under another name": (
+        {"inputs": {"messages": [ASK]}, "outputs": ANSWER},
+        "missing",
+        "no messages among the fields 'inputs, outputs', expected some",
+        "Pass --field inputs=request --field outputs=response.",
+    ),
     "completion without prompt": (
         {"completion": "4"},
         "missing",

@@ -213,6 +213,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "--ignore-fields reasoning_contnet",
     ),
     "a misspelt role": ("--field rol=role",),
+    "a request under another name": ("--field inputs=request --field outputs=response",),
     "reasoning that is a list, in a wrapper": (
         "--ignore-fields provider_specific_fields.reasoning_content",
     ),

@@ -72,10 +72,10 @@ def test_what_is_noticed_of_calls() -> None:
             {"role": "user", "content": "Go"},
             {"role": "assistant", "content": "", "tool_calls": calls},
         ],
-        "tools": [tool(x={"type": "string"})],
+        "tools": [tool(x={"type": "string"}), {"type": "web_search"}],
     }
     read = parse_line(json.dumps(record).encode(), "x")
-    assert read.notes == {"null-argument": 1, "argument-type f.x": 2}
+    assert read.notes == {"null-argument": 1, "argument-type f.x": 2, "built-in-tool web_search": 1}
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
