@@ -22,6 +22,7 @@ from reasonpack.datasets.options import Options
 from reasonpack.errors import ReasonpackError
 from reasonpack.run.engine import Run
 from reasonpack.run.pack import pack_files
+from reasonpack.run.repack import repack
 from reasonpack.verify.check import verify_dataset
 
 TEMPLATES = [None, *sorted(str(each) for each in (FIXTURES / "templates").glob("*.jinja"))]
@@ -42,6 +43,14 @@ CHOICES: list[tuple[float, str, list[Any]]] = [
     (0.1, "split", [("held=0.3",)]),
 ]
 """How often an option is given, and which of what values."""
+AGAIN: dict[str, list[Any]] = {
+    "max_length": [128, 256, 600],
+    "packing": ["best-fit", "sequential", "none"],
+    "shuffle": [True],
+    "split": [("held=0.4",)],
+    "loss_weights": ["none", "message", "turn", "conversation"],
+}
+"""With what it is packed again."""
 
 
 def conversations(number: int, draw: random.Random) -> list[Json]:
@@ -101,6 +110,7 @@ def test_what_is_packed_is_found_again(number: int, tmp_path: Path) -> None:
             for session, record in enumerate(records)
             for call in logged_calls.calls_of(record, "c")
         ]
+        records += draw.sample(records, min(3, len(records)))  # logged again
     source = tmp_path / "a.jsonl"
     source.write_text("".join(f"{json.dumps(each)}\n" for each in records))
     chosen = Options(
@@ -111,4 +121,11 @@ def test_what_is_packed_is_found_again(number: int, tmp_path: Path) -> None:
     except ReasonpackError as error:
         pytest.skip(f"nothing is packed: {error}")
     findings = verify_dataset(tmp_path / "out", [str(source)])
+    assert findings.total == 0, findings.listed
+    given = {name: draw.choice(values) for name, values in AGAIN.items() if draw.random() < 0.3}
+    try:
+        repack([tmp_path / "out"], tmp_path / "again", given)
+    except ReasonpackError:
+        return  # options that do not go with what is packed
+    findings = verify_dataset(tmp_path / "again", [str(source)])
     assert findings.total == 0, findings.listed
