@@ -290,10 +290,10 @@ FAULTS = {
         "talk", in_views(other_messages), {"RP312"}
     ),
     "a history known of a call that is left out": Planted(
-        "talk", in_place(CutCall, "beside", lambda _, cut, written: cut), {"RP312"}
+        "talk", in_place(CutCall, "with_shared_borders", lambda _, cut, written: cut), {"RP312"}
     ),
     "a history known of a call with ids": Planted(
-        "atif", in_place(CutCall, "beside", lambda _, cut, written: cut), {"RP312"}
+        "atif", in_place(CutCall, "with_shared_borders", lambda _, cut, written: cut), {"RP312"}
     ),
     "results of tools forgotten": Planted(
         "claude_code", in_place(claude_code._Session, "history", without_results), {"RP309"}
