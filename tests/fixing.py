@@ -182,7 +182,7 @@ WALKS = {
             *("sources.read_sources", "sources._value", "sources._check_limits"),
             *("dataset_tokenizer.load_own_tokenizer", "message_view.find_view"),
             *("model_shape._number", "model_shape.of", "row.find_rows", "row.read_rows"),
-            *("row._rows_of", "row.choose_samples", "row_facts._meets", "stats._agree"),
+            *("row._rows_of", "row.choose_samples", "row_facts._meets", "stats._check_equal"),
             *("explain.command", "inspect_output._numbers", "manifest.read_manifest"),
             *("shards._refusing_damage", "source._load_tokenizer"),
         ),
