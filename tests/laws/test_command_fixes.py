@@ -114,7 +114,7 @@ ROWS: dict[str, CommandRow] = {
         again("inspect", "out", "--row", "0", "--view", "1"),
     ),
     "stats of a model said twice": (
-        PACKED, ["stats", "out", "--model-config", "a.jsonl", "--layers", "2"], 2, "leave these out",
+        PACKED, ["stats", "out", "--model-config", "a.jsonl", "--layers", "2"], 2, "these out",
         first(then=["stats", "out", "--hidden-size", "8", "--layers", "2"]),
     ),
     "verify against a missing file": (
