@@ -4,16 +4,19 @@
     calls.jsonl:2  {"trace_id": "b", …} ├─→ Group a, Group b, in the order of their first records
     calls.jsonl:3  {"trace_id": "a", …} ┘
 
-Shared with pack: finding and looking up records in their files. Read here: the grouping field.
-Memory is 40 bytes a record, and the record being read.
+Shared with pack: finding and looking up records in their files. Read here: the grouping field, and
+which records are a group.
+Memory is 40 bytes a record, three times that while they are sorted, and the record being read.
 """
 
 from __future__ import annotations
 
 import hashlib
 from bisect import bisect
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +30,7 @@ from reasonpack.records.record_places import (
     Entries,
     RecordPlaces,
     Source,
-    by_group,
     look_up,
-    sort_by_group,
 )
 from reasonpack.records.strict_json import decode
 from reasonpack.records.unit import Record
@@ -86,11 +87,19 @@ class Groups(Struct, frozen=True):
 
     def __iter__(self) -> Iterator[Group]:
         """Yield the groups; read the records of one before asking for the next."""
-        for start, stop, first, records in by_group(self.entries, self.sources):
-            file = int(self.entries["file"][start])
-            by, name = self.by[file], self.sources[file].name
-            id_ = name if by.field == FILE else group_of(fields_of(first), by.field)
-            yield Group(start, stop, id_, records, by, file)
+        with ExitStack() as opened:
+            records = look_up(self.entries, self.sources, opened)
+            start = 0
+            for _, same in groupby(self.entries["group"], key=bytes):
+                stop = start + sum(1 for _ in same)
+                file = int(self.entries["file"][start])
+                by, name = self.by[file], self.sources[file].name
+                first = next(records)
+                id_ = name if by.field == FILE else group_of(fields_of(first), by.field)
+                own = chain([first], islice(records, stop - start - 1))
+                yield Group(start, stop, id_, own, by, file)
+                deque(own, maxlen=0)  # skip records that were not read
+                start = stop
 
     def again(self, group: Group) -> Iterator[Record]:
         """Read the records of one group again."""
@@ -135,7 +144,9 @@ def find_groups(files: list[tuple[Place, str]], by: list[GroupedBy], folder: Pat
             return hashlib.blake2b(said.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
         found.read(place, name, key)
-    entries, _ = sort_by_group(np.frombuffer(found.entries, ENTRY))
+    entries = np.frombuffer(found.entries, ENTRY)
+    _, first, of = np.unique(entries["group"], axis=0, return_index=True, return_inverse=True)
+    entries = entries[np.argsort(first[of.ravel()], kind="stable")]
     names = [name for _, name in files]
     sources = map(Source, found.places, names, found.containers)
     return Groups(by, entries, [*sources])

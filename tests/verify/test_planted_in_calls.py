@@ -4,13 +4,14 @@
               ▲           ▲             ▲             ▲
               └─────────── one fault at one of these ─┘
 
-Nothing of `reasonpack.verify` is touched.
+Nothing of `reasonpack.verify` is touched, but for what it shares with what packs.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 import pytest
 from test_against_calls import KINDS, LOGS, answered, packed, said
 
-from reasonpack.records import group_index
+from reasonpack.records import group_index, record_places
 from reasonpack.records.calls import Call
 from reasonpack.records.readers import atif, claude_code, codex, pi
 from reasonpack.rows.group_forest import CallView, GroupForest
@@ -115,7 +116,25 @@ def in_place(owner: Any, name: str, new: Callable[..., Any]) -> Plant:
     return plant
 
 
+def everywhere(owner: Any, name: str, new: Callable[..., Any]) -> Plant:
+    """Put a function in the place of another wherever it is imported, in `verify` too."""
+
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        real = getattr(owner, name)
+        for module in [each for key, each in sys.modules.items() if key.startswith("reasonpack.")]:
+            if getattr(module, name, None) is real:
+                patch.setattr(module, name, lambda *args: new(real, *args))
+
+    return plant
+
+
 # --- the faults ----------------------------------------------------------------------------------
+
+
+def without_last(real: Any, *args: Any) -> Iterator[Any]:
+    """Lose the last record of each group."""
+    for *known, records in real(*args):
+        yield *known, iter([*records][:-1])
 
 
 def first_prefix(real: Any, forest: GroupForest, view: CallView) -> tuple[int, int]:
@@ -272,6 +291,14 @@ FAULTS = {
     ),
     "equal answers as parents of their own": Planted("plain", apart(True), {"RP310"}),
     "a stop that is not trained": Planted("plain", in_texts(unstopped), {"RP309"}),
+    "the last record of each group lost": Planted(
+        "plain", everywhere(record_places, "by_group", without_last), {"RP304", "RP316"}
+    ),
+    "the last record of all lost": Planted(
+        "plain",
+        everywhere(record_places, "sort_by_group", lambda real, entries: real(entries[:-1])),
+        {"RP304"},
+    ),
     "groups not told apart": Planted(
         "plain", in_place(group_index, "group_name", lambda *_: "t"), {"RP304", "RP309"}
     ),
