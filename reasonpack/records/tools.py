@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from reasonpack.errors import RecordError
@@ -72,9 +73,15 @@ def _tool(tool: dict[str, Any], name: str, path: str) -> dict[str, Any]:
     return {"type": "function", "function": tool}
 
 
-def json_field(record: dict[str, Any], name: str) -> Any:
-    """Return the value of a field, decoded if it is JSON text; None if that text is empty."""
+def json_field(record: Mapping[str, Any], name: str, path: str = "") -> Any:
+    """Return the value of a field, decoded if it is JSON text; None if that text is empty.
+
+    `path` is the field's place in the whole record, if `record` is a part of it.
+
+    Raises:
+        RecordError: a text that is not JSON.
+    """
     value = record.get(name)
     if not isinstance(value, str):
         return value
-    return strict_json.decode(value.encode(), name) if value.strip() else None
+    return strict_json.decode(value.encode(), path or name) if value.strip() else None

@@ -23,6 +23,7 @@ from reasonpack.records.beside import ENDS
 from reasonpack.records.call_draft import CALL_FLAGS
 from reasonpack.records.draft import is_absent, without
 from reasonpack.records.readers.levels import TOKEN_FIELDS, Level, Place
+from reasonpack.records.tools import json_field
 from reasonpack.records.value_types import typed, wrong_type
 
 ECHOES = ("tools", "instructions", "reasoning", "text", "previous_response_id", "conversation")
@@ -115,9 +116,7 @@ def body_of(fields: Mapping[str, Any], at: Place) -> dict[str, Any] | None:
     Raises:
         RecordError: the body is a text that is not JSON.
     """
-    body = fields.get("body")
-    if isinstance(body, str) and body.strip():
-        body = strict_json.decode(body.encode(), at.below("body").path)
+    body = json_field(fields, "body", at.below("body").path)
     return body if isinstance(body, dict) else None
 
 

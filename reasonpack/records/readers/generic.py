@@ -192,7 +192,7 @@ def _failed(own: Level, prompt: Any) -> bool:
 def _request(own: Level, key: str) -> Level | None:
     """Return the request of a call; None if that has no object of its own."""
     key = "input" if key not in own.fields and isinstance(own.fields.get("input"), dict) else key
-    place, request = own.below(key), json_field(dict(own.fields), key)
+    place, request = own.below(key), json_field(own.fields, key)
     if is_absent(request):
         return None
     if not isinstance(request, dict):
