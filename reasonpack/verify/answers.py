@@ -187,9 +187,7 @@ def _message(value: Any, record: Json | None = None) -> Json:
         raise NotChecked("an answer that is neither a text nor a message")
     if value.get("type") != "message":
         return value
-    edits = (value.get("context_management") or {}).get("applied_edits") or ()
-    if any(not each["type"].startswith("clear_thinking") for each in edits):
-        raise Refused("a prompt that the service edited")
+    check_edits(value)
     made = all_but(value, _OF_A_SERVICE)
     if made.get("stop_reason") == "stop_sequence":
         made["partial"] = True
@@ -207,3 +205,10 @@ def _items(response: Json) -> list[Json]:
     if whole in CUT and last in (None, "", "completed"):
         items = [*items[:-1], {**items[-1], "status": whole}]
     return items
+
+
+def check_edits(message: Json) -> None:
+    """Refuse an answer whose prompt the service edited, other than by leaving thoughts out."""
+    edits = (message.get("context_management") or {}).get("applied_edits") or ()
+    if any(not each["type"].startswith("clear_thinking") for each in edits):
+        raise Refused("a prompt that the service edited")

@@ -129,8 +129,8 @@ def _of_rollout(record: Json) -> Iterator[Json]:
         raise Refused("a rollout without a list of items")
     own, before = record.get("id") or response.get("id") or "", asked.get("input")
     before = [{"role": "user", "content": before}] if isinstance(before, str) else before or []
-    items = [*map(_told, response["output"])]
-    before = [*map(_told, before)]
+    items = [*map(_with_text, response["output"])]
+    before = [*map(_with_text, before)]
     said = [all_but(item, _IDS) for item in items]
     for number, (start, stop) in enumerate(_answers(items)):
         logged: Json = next(filter(_has_ids, items[start:stop]), {})
@@ -145,7 +145,7 @@ def _of_rollout(record: Json) -> Iterator[Json]:
         }
 
 
-def _told(item: Any) -> Any:
+def _with_text(item: Any) -> Any:
     """Give a reasoning item its text, which the Gym puts into a summary of one part."""
     summary = item.get("summary") if isinstance(item, dict) else None
     if not summary or item.get("content") or item.get("encrypted_content") or len(summary) > 1:

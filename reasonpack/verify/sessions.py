@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from reasonpack.errors import RecordError
 from reasonpack.records.unit import Record
+from reasonpack.verify.answers import check_edits
 from reasonpack.verify.chat import Json, NotChecked, Reading, Refused, known_shape
 from reasonpack.verify.fields import all_but
 from reasonpack.verify.groups import FILE
@@ -214,9 +215,7 @@ def _check_edits(way: Sequence[Json], answer: Sequence[Json]) -> None:
         if (line.get("microcompactMetadata") or {}).get("compactedToolIds"):
             raise Refused("results of tools that were compacted")
     for line in answer:
-        edits = (line["message"].get("context_management") or {}).get("applied_edits") or ()
-        if any(not each["type"].startswith("clear_thinking") for each in edits):
-            raise Refused("a prompt that the service edited")
+        check_edits(line["message"])
 
 
 def _kept(line: Json, kept: dict[str, list[str]], at: dict[str, int]) -> list[int]:
