@@ -245,13 +245,15 @@ def _is_running(pid: str) -> bool:
 
 def kill_at_times(seed: int, source: Path, out: Path, expected: Tree, *, least: int) -> None:
     """Kill the command at random times until it got through, so often at least."""
-    draw, kills, longest = random.Random(seed), 0, 1.6
+    draw, kills, whole = random.Random(seed), 0, 0.0
     options = ["--tokenizer", FIXTURES / "tokenizer", "--on-error", "skip", "-o", out]
     command = [sys.executable, "-m", "reasonpack", "pack", source, *options]
     command += ["--unit-size", UNIT_BYTES, "--no-samples"]
     while True:
         workers = ["--num-proc", draw.choice([1, 2, 3])]
         began = time.monotonic()
+        # Within the time of an undisturbed run, and later each time, lest the machine gets slower.
+        patience = draw.uniform(whole / 4, whole) * (1 + kills / 20) if whole else None
         with subprocess.Popen(
             [str(part) for part in (*command, *workers)],
             stderr=subprocess.DEVNULL,
@@ -259,7 +261,7 @@ def kill_at_times(seed: int, source: Path, out: Path, expected: Tree, *, least: 
             cwd=ROOT,
         ) as running:
             try:
-                status = running.wait(draw.uniform(longest / 4, longest))
+                status = running.wait(patience)
             except subprocess.TimeoutExpired:
                 running.kill()
                 running.wait()
@@ -270,7 +272,7 @@ def kill_at_times(seed: int, source: Path, out: Path, expected: Tree, *, least: 
         assert tree(out) == expected
         if kills >= least:
             return
-        longest = min(longest, time.monotonic() - began)  # on a quick machine all were too late
+        whole = whole or time.monotonic() - began
         shutil.rmtree(out)
 
 
