@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from reasonpack.datasets.manifest import Part
 from reasonpack.datasets.shares import STDIN, read_part
 from reasonpack.errors import StorageError, UsageError
-from reasonpack.run.lock import LOCK, is_held, locked
+from reasonpack.run.lock import locked
 from reasonpack.run.output_directory import SPOOL, STDIN_COPY
 from reasonpack.storage.inputs import expand_inputs
 from reasonpack.storage.place import Place, is_url, public_name, unreadable, unwritable
@@ -66,7 +66,7 @@ def spooled(named: Sequence[tuple[Place, str]], output: Place) -> Iterator[list[
         yield list(named)
         return
     directory = None if is_url(output) else output
-    with tempfile.TemporaryDirectory(prefix=SPOOL, dir=directory) as spool:
+    with TemporaryDirectory(prefix=SPOOL, dir=directory) as spool:
         copy = Path(spool) / STDIN_COPY
         try:
             with copy.open("wb") as file:
@@ -97,16 +97,32 @@ def unpacked(directory: str | None) -> Iterator[Path]:
     Raises:
         StorageError: the directory cannot be written.
     """
+    with ExitStack() as held:
+        while not (folder := _locked_folder(directory, held)):
+            pass
+        for other in folder.parent.glob(f"{PREFIX}*"):
+            if other.is_symlink():
+                continue
+            with suppress(StorageError, UsageError, OSError), locked(other):
+                # Its run may be about to lock it: without the old name, it makes another folder.
+                shutil.rmtree(other.rename(f"{other}-left"), ignore_errors=True)
+        yield folder
+
+
+def _locked_folder(directory: str | None, held: ExitStack) -> Path | None:
+    """Make a folder and lock it; return None if another run removed it before it was locked."""
     try:
-        made = tempfile.TemporaryDirectory(prefix=PREFIX, dir=directory)
+        folder = Path(held.enter_context(TemporaryDirectory(prefix=PREFIX, dir=directory)))
     except OSError as error:
         fix = "make it, or name another one by TMPDIR or --temp-dir"
         where = directory or "temporary files"
         raise StorageError(where, error.strerror, "a folder to write to", fix) from error
-    with made as folder, locked(folder):
-        for other in Path(folder).parent.glob(f"{PREFIX}*"):
-            lock = other / LOCK  # empty until its run holds it
-            with suppress(OSError):
-                if lock.stat().st_size > 0 and not is_held(lock):
-                    shutil.rmtree(other, ignore_errors=True)
-        yield Path(folder)
+    try:
+        held.enter_context(locked(folder))
+    except UsageError:
+        return None
+    except StorageError:
+        if folder.exists():
+            raise
+        return None
+    return folder

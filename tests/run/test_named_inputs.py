@@ -7,12 +7,16 @@ import gzip
 import io
 import json
 import os
+import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 from again import chdir
 
+import reasonpack.run.named_inputs as named_inputs_module
 from reasonpack.datasets.manifest import Part
 from reasonpack.datasets.shares import read_part
 from reasonpack.errors import StorageError, UsageError
@@ -111,16 +115,43 @@ def test_a_folder_is_there_as_long_as_the_run(tmp_path: Path) -> None:
 
 
 def test_what_killed_runs_left_is_removed(tmp_path: Path) -> None:
-    at_work, new, foreign = (tmp_path / name for name in (f"{PREFIX}a", f"{PREFIX}b", "other"))
-    for each in (at_work, new, foreign):
+    """Whether they had locked their folder yet, or removed its lock before the rest of it."""
+    at_work, foreign, elsewhere = tmp_path / f"{PREFIX}a", tmp_path / "other", tmp_path / "data"
+    link = tmp_path / f"{PREFIX}link"
+    for each in (at_work, foreign, elsewhere, tmp_path / f"{PREFIX}b"):
         made(each)
+    link.symlink_to(elsewhere)
     made(tmp_path / f"{PREFIX}c", lock='{"host": "here", "pid": 1, "started": ""}')
-    (new / LOCK).touch()  # by a run that is about to hold it
+    made(tmp_path / f"{PREFIX}d", lock="")
     with locked(at_work):
         with unpacked(str(tmp_path)):
             pass
-        assert sorted(tmp_path.iterdir()) == [foreign, at_work, new]
+        assert sorted(tmp_path.iterdir()) == sorted([at_work, elsewhere, foreign, link])
+        assert [each.name for each in elsewhere.iterdir()] == ["0"]
         assert (at_work / "0").exists()
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_a_folder_that_another_run_removes_before_it_is_locked_is_made_again(
+    holds: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`holds`: the other run holds its lock, and is yet to remove it."""
+    taken: list[Path] = []
+
+    @contextmanager
+    def slow(folder: Path) -> Iterator[None]:
+        with ExitStack() as other:
+            if not taken:
+                taken.append(folder)
+                other.enter_context(locked(folder)) if holds else shutil.rmtree(folder)
+            with locked(folder):
+                yield
+
+    monkeypatch.setattr(named_inputs_module, "locked", slow)
+    with unpacked(str(tmp_path)) as folder:
+        assert [folder] == [each for each in tmp_path.iterdir() if each not in taken]
+        assert (folder / LOCK).exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_wrong_with_standard_input_is_said_of_it(
