@@ -149,8 +149,8 @@ pack_options = options(
 --backend-check RATE
     Share of the texts of each unit that tokenizers encodes too, to check the backend.
 --temp-dir DIR
-    Where calls in compressed files or in Parquet are unpacked, so that groups can be looked up.
-    Default: the system's.
+    Where calls in compressed files or in Parquet are unpacked, so that groups can be looked up, and
+    standard input is stored if the output is a URL. Default: the system's.
 --profile
     Work in one process, and say which stage took how long.
 --samples/--no-samples

@@ -68,7 +68,8 @@ class Run(Struct, frozen=True, kw_only=True):
         watch: callbacks.
         backend: choice of what encodes texts; the ids are the same with all backends.
         samples: whether a whole run on this machine writes `samples.html`.
-        temp_dir: where compressed files of calls are unpacked; None for the system's directory.
+        temp_dir: where compressed files of calls are unpacked, and standard input is stored if
+            the output is a URL; None for the system's directory.
     """
 
     unit_bytes: int = UNIT_BYTES

@@ -60,13 +60,12 @@ def named_inputs(
 
 
 @contextmanager
-def spooled(named: Sequence[tuple[Place, str]], output: Place) -> Iterator[list[tuple[Place, str]]]:
-    """Yield the input files, with a temporary file in place of standard input."""
+def spooled(named: Sequence[tuple[Place, str]], folder: Place) -> Iterator[list[tuple[Place, str]]]:
+    """Yield the input files, with a temporary file below `folder` in place of standard input."""
     if all(place != STDIN for place, _ in named):
         yield list(named)
         return
-    directory = None if is_url(output) else output
-    with TemporaryDirectory(prefix=SPOOL, dir=directory) as spool:
+    with TemporaryDirectory(prefix=SPOOL, dir=folder) as spool:
         copy = Path(spool) / STDIN_COPY
         try:
             with copy.open("wb") as file:

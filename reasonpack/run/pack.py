@@ -195,8 +195,8 @@ def opened(
     name = f"-{part[0]:05d}-of-{part[1]:05d}" if part else ""
     with (
         claimed(output, part=name, overwrite=overwrite),
-        spooled(named, output) as files,
         unpacked(run.temp_dir) as folder,
+        spooled(named, folder if is_url(output) else output) as files,
     ):
         places = [place for place, _ in files]
         stamps = tuple(map(stamp, places))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import re
 import subprocess
@@ -19,6 +20,8 @@ from reasonpack.errors import ReasonpackError, RecordError, StorageError, UsageE
 from reasonpack.run import disk, engine
 from reasonpack.run.conversations import Chats
 from reasonpack.run.estimate import estimate
+from reasonpack.run.named_inputs import PREFIX
+from reasonpack.run.output_directory import STDIN_COPY
 from reasonpack.run.pack import merge_parts, pack_files, pack_part
 from tests.changed import replace
 
@@ -76,6 +79,23 @@ def test_a_url_is_written_as_a_path_is(
     assert {n: d for n, d in tree(tmp_path / "out").items() if n.startswith("data/")} == shards
     again = pack_files([source.as_uri()], url, options, run=run())
     assert again == found
+
+
+def test_standard_input_for_a_url_is_stored_where_a_later_run_removes_it(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary, found = tmp_path / "temporary", set()
+    temporary.mkdir()
+
+    class Lines(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            found.update(each.parts[-3] for each in temporary.rglob(STDIN_COPY))
+            return super().read(size)
+
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Lines(source.read_bytes())))
+    settings = replace(run(), temp_dir=str(temporary))
+    pack_files(["-"], (tmp_path / "out").as_uri(), SKIPPING, run=settings)
+    assert [name.startswith(PREFIX) for name in found] == [True]
 
 
 def test_fsspec_is_asked_where_pyarrow_knows_nothing(source: Path, tmp_path: Path) -> None:

@@ -7,10 +7,8 @@ fields, all records are laid out again without these fields.
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from msgspec import Struct, field
@@ -22,6 +20,7 @@ from reasonpack.records.unit import Unit
 from reasonpack.records.unknown import UnknownFieldError
 from reasonpack.run.context import Loaded
 from reasonpack.run.engine import Run, results_of
+from reasonpack.run.named_inputs import unpacked
 from reasonpack.run.pack import all_unknown, opened
 from reasonpack.run.plan_file import Plan
 from reasonpack.run.unit import Job, lay_out_unit
@@ -57,8 +56,8 @@ def check_records(inputs: Sequence[str], options: Options, run: Run) -> Records:
     options = dataclasses.replace(options, on_error="skip")
     loaded = Loaded(options, run.backend)
     with (
-        tempfile.TemporaryDirectory(prefix="reasonpack-", dir=run.temp_dir) as folder,
-        opened(inputs, str(Path(folder, "check")), loaded, run=run) as (plan, job),
+        unpacked(run.temp_dir) as folder,
+        opened(inputs, str(folder / "check"), loaded, run=run) as (plan, job),
     ):
         try:
             return _of_units(plan, job, run, loaded)
