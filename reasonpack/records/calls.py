@@ -36,6 +36,7 @@ from reasonpack.records.message import NOTHING_WRITTEN
 from reasonpack.records.prompt_memo import PromptMemo
 from reasonpack.records.readers.session import Line
 from reasonpack.records.reading import DEFAULT, Reading
+from reasonpack.records.row_files import plain
 from reasonpack.records.tool_calls import ARGUMENTS
 from reasonpack.records.unit import Record
 from reasonpack.records.unknown import UnknownFieldError
@@ -164,7 +165,7 @@ def _decoded(
     else:
         strict_json.count_keys(fields)  # refuses values nested too deeply to be copied
         keep = None if reading.null_arguments == "drop" else _CALL_ARGUMENTS
-        fields = strict_json.plain(fields, "", null_keys=True, keep=keep)
+        fields = plain(fields, "", null_keys=True, keep=keep)
     if not isinstance(fields, dict):
         fix = 'Write {"messages": […], "response": …}, or another of schemas/call.schema.json.'
         raise wrong_type("", type(fields).__name__, "an object", fix=fix)

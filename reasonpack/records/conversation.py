@@ -29,6 +29,7 @@ from reasonpack.records.flags import read_record_weight, weight_fields
 from reasonpack.records.message import MESSAGE_FIELDS, Message, ReadMessages, read_messages
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.renaming import renamed
+from reasonpack.records.row_files import plain
 from reasonpack.records.strict_json import quoted
 from reasonpack.records.tool_calls import ARGUMENTS, contradictions
 from reasonpack.records.tools import TOOL_FIELDS, json_field, read_tools
@@ -132,7 +133,7 @@ def parse_row(row: dict[str, Any], where: str, *, reading: Reading = DEFAULT) ->
 
     def decode() -> object:
         strict_json.count_keys(fields)  # refuses values nested too deeply to be copied
-        return {**row, **strict_json.plain(fields, "", null_keys=True, keep=keep)}
+        return {**row, **plain(fields, "", null_keys=True, keep=keep)}
 
     return _read(decode, where, reading)
 

@@ -26,15 +26,14 @@ from msgspec.structs import replace
 
 from reasonpack.errors import StorageError
 from reasonpack.records.json_array import NotAList, elements
+from reasonpack.records.row_files import arrow_batches, opened_rows
 from reasonpack.records.unit import (
     BLOCK,
     LONGEST_RECORD,
     Unit,
-    arrow_batches,
     blocks_of,
     content_kind,
     no_list,
-    opened_rows,
 )
 from reasonpack.records.weighted import Search, is_weighted
 from reasonpack.storage.place import Place, Stamp, full_stamp, public_name, unreadable

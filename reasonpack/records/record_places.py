@@ -115,16 +115,16 @@ class RecordPlaces:
         """
         (input_,), units = plan([(place, name)], unit_bytes=1 << 62)
         target, at = self._folder / str(len(self.places)), 0
-        kind: GroupContainer = "plain"
+        of_rows = any(unit.container in {"parquet", "arrow"} for unit in units)
+        kind: GroupContainer = "rows" if of_rows else "plain"
         try:
             with target.open("wb") as file:
                 for record in (each for unit in units for each in read_records(unit, place)):
+                    line = record.line
                     if record.row is not None:
-                        kind = "rows"
                         line = json.dumps(record.row, default=str).encode()
-                    else:
-                        kind = "array" if record.where.endswith("]") else "plain"
-                        line = record.line
+                    elif record.where.endswith("]"):
+                        kind = "array"
                     file.write(line + b"\n")  # `element_record` drops one byte, as for a comma
                     stop = at + len(line) + 1
                     number = int(_NUMBER.findall(record.where)[-1])
@@ -208,10 +208,18 @@ def look_up(entries: Entries, sources: Sequence[Source], opened: ExitStack) -> I
             yield make(source.name, line, content[offset - begin : offset - begin + length])
 
 
+def _row_record(name: str, number: int, line: bytes) -> Record:
+    where = f"{name}:{number}"
+    try:
+        return Record(where, b"", json.loads(line.decode()))
+    except UnicodeDecodeError:  # as `rows_of` has it
+        return Record(where, line.removesuffix(b"\n"))
+
+
 _MAKERS: Mapping[GroupContainer, Callable[[str, int, bytes], Record]] = {
     "plain": line_record,
     "array": element_record,
-    "rows": lambda name, number, line: Record(f"{name}:{number}", b"", json.loads(line)),
+    "rows": _row_record,
 }
 
 

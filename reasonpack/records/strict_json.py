@@ -2,7 +2,7 @@ r"""A line of JSON → plain Python objects, or the reason why not.
 
     b'{"a": [1, {"b": "x"}]}'  →  {"a": [1, {"b": "x"}]}
     b'{"a": 1, "a": 2}'        →  a: the key 'a' twice in one object, expected once
-    b'{"a": "\xff"}'           →  not UTF-8: byte 0xff at byte 8 of the line
+    b'{"a": "\xff"}'           →  a: not UTF-8: byte 0xff at byte 1 of the text
 
 msgspec decodes; it is fast, but silently takes the last of two equal keys, and
 often cannot say what is wrong. So keys are counted, and a line that it refuses
@@ -14,11 +14,12 @@ of the record, escaped, so that no control character reaches a terminal.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -46,6 +47,8 @@ _TOKEN = re.compile(
 )
 
 _BOM = "\ufeff"
+_ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
+"""A byte that is not UTF-8, as the error handler `surrogateescape` decodes it."""
 
 LARGEST = 1 << 27
 """Bytes of the longest line that is read; rendering it takes some ten times that as memory."""
@@ -70,7 +73,8 @@ def decode(line: bytes, path: str = "") -> Any:
         value = _decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         # A variable for the error would be in a cycle with its traceback, which keeps the line.
-        raise replace(_why_not(line, error), path=path) from None
+        refused = _why_not(line, error)
+        raise replace(refused, path=path or refused.path) from None
     check_keys(line, value, path)
     return value
 
@@ -143,58 +147,13 @@ def _count_escaped(line: bytes) -> int:
     return count
 
 
-def plain(value: Any, path: str, *, null_keys: bool, keep: re.Pattern[str] | None = None) -> Any:
-    """Copy a value of a decoded row; refuse texts and numbers that JSON cannot write.
-
-    With `null_keys`, keys whose value is null are left out, but not inside an object whose
-    path `keep` matches.
-
-    Raises:
-        RecordError: reason `encoding` (a lone surrogate) or `json` (NaN, an infinity).
-
-    >>> plain({"a": None, "b": [{"c": None}]}, "", null_keys=True, keep=re.compile("x"))
-    {'b': [{}]}
-    """
-    if isinstance(value, str):
-        if not value.isascii():
-            _check_text(value, path)
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise RecordError("json", path, f"got {value}, expected a finite number", fix=_NO_NAN)
-    elif isinstance(value, list):
-        if _WHOLE.issuperset(map(type, value)):
-            return [*value]  # a shortcut for ids, of which there may be many
-        return [
-            plain(v, f"{path}[{i}]", null_keys=null_keys, keep=keep) for i, v in enumerate(value)
-        ]
-    elif isinstance(value, dict):
-        null_keys = null_keys and not (keep and keep.fullmatch(path))
-        return {
-            k: plain(v, step(path, str(k)), null_keys=null_keys, keep=keep)
-            for k, v in value.items()
-            if v is not None or not null_keys
-        }
-    return value
-
-
-_NO_NAN = "Write null, or leave the field out."
+NO_NAN = "Write null, or leave the field out."
 _VALID = "Write one whole JSON value, e.g. with a JSON library."
-_CHARACTER = "Write the character itself, or \\ufffd in its place."
-_UTF8 = "Convert the file to UTF-8."
-
-
-def _check_text(text: str, path: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        code = ord(text[error.start])
-        what = f"lone surrogate \\u{code:04x} at character {error.start + 1}, expected a pair"
-        raise RecordError("encoding", path, what, fix=_CHARACTER) from None
+CHARACTER = "Write the character itself, or \\ufffd in its place."
+_UTF8 = "Convert the text to UTF-8."
 
 
 _NESTS = frozenset((dict, list))
-_WHOLE = frozenset((int, bool, type(None)))
-"""Types whose values `plain` never refuses."""
 
 
 def count_keys(value: object, path: str = "") -> int:
@@ -232,14 +191,20 @@ def _find_repeated_key(line: bytes, path: str) -> None:
         return _Repeated(Counter(key for key, _ in pairs).most_common(1)[0][0])
 
     tree = json.loads(line.decode(), object_pairs_hook=note, parse_int=str, parse_float=str)
-    todo: list[tuple[str, object]] = [(path, tree)]
-    while todo:
-        path, item = todo.pop()
+    for place, item in _items(tree, path):
         if isinstance(item, _Repeated):
             what = f"the key {quoted(item.key)} twice in one object, expected once"
             raise RecordError(
-                "duplicate-key", step(path, item.key), what, fix="Remove or rename one of the two."
+                "duplicate-key", step(place, item.key), what, fix="Remove or rename one of the two."
             )
+
+
+def _items(tree: object, path: str) -> Iterator[tuple[str, object]]:
+    """Yield a value at `path`, and all values in it, each with its path, in order."""
+    todo = [(path, tree)]
+    while todo:
+        path, item = todo.pop()
+        yield path, item
         below: Iterable[tuple[str, object]] = ()
         if isinstance(item, dict):
             below = ((step(path, k), v) for k, v in item.items())
@@ -259,8 +224,7 @@ def _why_not(line: bytes, error: Exception) -> RecordError:
     try:
         text = line.decode()
     except UnicodeDecodeError as bad:
-        what = f"not UTF-8: byte 0x{line[bad.start]:02x} at byte {bad.start + 1} of the line"
-        return RecordError("encoding", "", what, fix=_UTF8)
+        return _not_utf8(line, bad.start)
     if text.startswith(_BOM):
         what = "a byte order mark before the record, expected an object"
         fix = "Remove it; it may only be the first thing in a file."
@@ -268,6 +232,20 @@ def _why_not(line: bytes, error: Exception) -> RecordError:
     if not text.strip():
         return RecordError("json", "", "an empty text, expected JSON", fix=_VALID)
     return too_deep() if is_too_deep(text) else _syntax(text, error)
+
+
+def _not_utf8(line: bytes, at: int) -> RecordError:
+    """Make the error for a line whose byte `at` is not UTF-8; it names the text, if one has it."""
+    text = line.decode(errors="surrogateescape")
+    with contextlib.suppress(ValueError):
+        tree = None if is_too_deep(text) else json.loads(text, parse_int=str, parse_float=str)
+        for place, item in _items(tree, ""):
+            if isinstance(item, str) and (bad := _ESCAPED_BYTE.search(item)):
+                before = len(item[: bad.start()].encode(errors="surrogateescape"))
+                what = f"not UTF-8: byte 0x{line[at]:02x} at byte {before + 1} of the text"
+                return RecordError("encoding", place, what, fix=_UTF8)
+    what = f"not UTF-8: byte 0x{line[at]:02x} at byte {at + 1} of the line"
+    return RecordError("encoding", "", what, fix=_UTF8)
 
 
 def is_too_deep(text: str) -> bool:
@@ -324,9 +302,9 @@ def _oddity(text: str) -> RecordError | None:
             inside = not inside
         elif kind == "surrogate":
             what = f"lone surrogate {token[0]} at column {at + 1}, expected a pair"
-            return RecordError("encoding", "", what, fix=_CHARACTER)
+            return RecordError("encoding", "", what, fix=CHARACTER)
         elif kind == "constant" and not inside:
-            return _at(text, at, f"{token[0]} is no JSON number", fix=_NO_NAN)
+            return _at(text, at, f"{token[0]} is no JSON number", fix=NO_NAN)
         elif (
             kind == "number"
             and not inside

@@ -9,32 +9,19 @@ Memory is one record and one block, or one batch of rows.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from msgspec import Struct
 from msgspec.structs import replace
 
 from reasonpack.errors import StorageError
 from reasonpack.records.formats import HEAD, foreign
 from reasonpack.records.json_array import NotAList, elements
-from reasonpack.storage.place import Place, public_name, unreadable
-from reasonpack.storage.read import (
-    BLANK,
-    BOM,
-    Container,
-    container,
-    has_end,
-    is_list,
-    lacks_memory,
-    open_arrow,
-    open_bytes,
-    validated,
-)
+from reasonpack.records.row_files import arrow_batches, opened_rows, parquet_batches, rows_of
+from reasonpack.storage.place import Place
+from reasonpack.storage.read import BLANK, BOM, Container, container, is_list, open_bytes
 from reasonpack.wording import count
 
 BLOCK = 1 << 20
@@ -97,7 +84,8 @@ class Record(Struct, frozen=True):
 
     Attributes:
         where: `file:line`, or `file[index]` in a list.
-        line: bytes of the line, without its end, or of the element; empty for a row.
+        line: bytes of the line, without its end, or of the element; empty for a row. A row with
+            text that is not UTF-8 is a line of JSON, so that it is refused as such a line is.
         row: the row; None for a line or an element.
     """
 
@@ -243,89 +231,12 @@ def no_list(name: str, error: NotAList, *, first: int = 0) -> StorageError:
 
 def _read_rows(unit: Unit, kind: Container, place: Place) -> Iterator[Record]:
     number = unit.first_line
-    read = arrow_batches if kind == "arrow" else _parquet_batches
+    read = arrow_batches if kind == "arrow" else parquet_batches
     with opened_rows(place, kind) as source:
         for batch in read(source, unit.start, unit.stop):
             if len(names := batch.schema.names) > len(set(names)):
                 again = next(name for name in names if names.count(name) > 1)
                 raise ValueError(f"two columns of the name {again!r}")
-            for row in _plain_times(batch).to_pylist():
-                yield Record(f"{unit.name}:{number}", b"", row)
+            for line, row in rows_of(batch):
+                yield Record(f"{unit.name}:{number}", line, row)
                 number += 1
-
-
-@contextlib.contextmanager
-def opened_rows(place: Place, kind: Container) -> Iterator[pa.NativeFile]:
-    """Open a Parquet or an Arrow file.
-
-    Raises:
-        StorageError: it cannot be read, or is found to be damaged inside the `with` block.
-    """
-    try:
-        with open_arrow(place) as source:
-            yield source
-    except (pa.ArrowException, StorageError, ValueError, OverflowError) as error:
-        if lacks_memory(error):
-            raise
-        raise damaged(place, kind, error) from error
-
-
-def _parquet_batches(source: pa.NativeFile, start: int, stop: int) -> Iterator[pa.RecordBatch]:
-    with pq.ParquetFile(source) as file:
-        yield from file.iter_batches(256, range(start, stop), use_threads=False)
-
-
-def arrow_batches(
-    source: pa.NativeFile, start: int = 0, stop: int | None = None
-) -> Iterator[pa.RecordBatch]:
-    """Read the batches of rows `start` to `stop`, or to the end, of an Arrow IPC file or stream.
-
-    Raises:
-        ValueError: a stream that is read to its end has no end mark, or is followed by more bytes.
-    """
-    if source.read(6) == b"ARROW1":
-        with pa.ipc.open_file(source) as file:
-            numbers = range(file.num_record_batches)[start:stop]
-            yield from validated(map(file.get_batch, numbers))
-        return
-    source.seek(0)
-    with pa.ipc.open_stream(source) as stream:
-        yield from validated(itertools.islice(stream, start, stop))
-    if stop is None and not (source.tell() == source.size() and has_end(source)):
-        raise ValueError("the stream does not end where the file does")
-
-
-def _plain_times(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Turn times into whole numbers; Python cannot hold all years, time zones and nanoseconds."""
-    for index, field in enumerate(batch.schema):
-        type_ = _plain_type(field.type)
-        if type_ != field.type:
-            batch = batch.set_column(index, field.name, batch.column(index).cast(type_))
-    return batch
-
-
-def _plain_type(type_: pa.DataType) -> pa.DataType:
-    """Return a type with whole numbers in place of times, also inside lists and structs.
-
-    >>> _plain_type(pa.list_(pa.struct([("at", pa.timestamp("ns")), ("day", pa.date32())])))
-    ListType(list<item: struct<at: int64, day: int32>>)
-    """
-    if pa.types.is_temporal(type_) and type_.bit_width <= 64:  # an interval has more
-        return pa.int32() if type_.bit_width == 32 else pa.int64()
-    if pa.types.is_list(type_):
-        return pa.list_(type_.value_field.with_type(_plain_type(type_.value_type)))
-    if pa.types.is_large_list(type_):
-        return pa.large_list(type_.value_field.with_type(_plain_type(type_.value_type)))
-    if pa.types.is_struct(type_):
-        fields = (type_.field(index) for index in range(type_.num_fields))
-        return pa.struct([field.with_type(_plain_type(field.type)) for field in fields])
-    return type_
-
-
-def damaged(place: Place, kind: Container, error: Exception) -> StorageError:
-    """Make the error for a Parquet or an Arrow file that cannot be read."""
-    cause = error.__cause__ if isinstance(error, StorageError) else error
-    if isinstance(cause, OSError) and cause.errno:
-        return unreadable(place, cause)
-    what = f"a whole {kind.capitalize()} file"
-    return StorageError(public_name(place), cause, what, "copy or write it again")

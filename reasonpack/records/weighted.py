@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reasonpack.errors import RecordError
+from reasonpack.records.row_files import arrow_batches, opened_rows
 from reasonpack.records.strict_json import decode
-from reasonpack.records.unit import Unit, arrow_batches, blocks_of, opened_rows, read_records
+from reasonpack.records.unit import Unit, blocks_of, read_records
 from reasonpack.storage.place import Place
 from reasonpack.storage.read import Container, open_bytes
 
@@ -136,5 +137,12 @@ def _column_has_weight(column: pa.Array, name: str) -> bool:
         return not np.isin(numbers, (0, 1)).all()
     if name in WEIGHTS or not pa.types.is_string(type_):
         return False
-    texts = (text for text in column.to_pylist() if text and _matches(text.encode() + b"\n"))
-    return any(_record_has_weight({name: text}) for text in texts)
+    return any(map(_text_has_weight, column.cast(pa.binary()).to_pylist()))
+
+
+def _text_has_weight(text: bytes | None) -> bool:
+    text = text or b""
+    try:
+        return _matches(text + b"\n") and _record_has_weight({"": decode(text)})
+    except RecordError:
+        return False

@@ -18,6 +18,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -25,6 +26,7 @@ import pyarrow as pa
 
 from reasonpack.datasets.options import Options
 from reasonpack.errors import ReasonpackError, UsageError
+from reasonpack.records.row_files import rows_of
 from reasonpack.records.unit import Record, Unit
 from reasonpack.run.context import load_context
 from reasonpack.run.pool import DEATHS, Given, attempt
@@ -217,8 +219,9 @@ def pack_table(table: pa.Table, options: Options) -> pa.Table:
         expected = "to stop at them, since a batch has no place for rejects"
         fix = "leave on_error and overlong at their defaults, or use pack_files"
         raise UsageError("pack_table", "skips records", expected, fix)
-    rows = (Record(f"batch:{number}", b"", row) for number, row in enumerate(table.to_pylist(), 1))
-    return pack_records(rows, options, _context(options))
+    rows = chain.from_iterable(map(rows_of, table.to_batches()))
+    records = (Record(f"batch:{number}", *row) for number, row in enumerate(rows, 1))
+    return pack_records(records, options, _context(options))
 
 
 _context = lru_cache(maxsize=1)(load_context)

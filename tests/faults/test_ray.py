@@ -116,6 +116,9 @@ def test_a_table_is_packed_as_a_file_is() -> None:
     assert found == pack_records(records, OPTIONS, load_context(OPTIONS))
     with pytest.raises(UsageError, match="skips records"):
         pack_table(table, SKIPPING)
+    bad = pa.array([b"\xff"] * len(rows), pa.binary()).view(pa.string())
+    with pytest.raises(RecordError, match="batch:1: id: not UTF-8: byte 0xff"):
+        pack_table(table.set_column(1, "id", bad), OPTIONS)
 
 
 def parse(line: bytes) -> dict[str, Any]:

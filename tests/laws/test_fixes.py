@@ -143,7 +143,7 @@ INPUTS: dict[str, Row] = {
             {"a.jsonl": GOOD.replace(old, new, 1)}, ["a.jsonl"], rf"^a\.jsonl:1: {words}", converted
         )
         for name, old, new, words in (
-            ("not UTF-8", b"Zurich", b"\xe9", "not UTF-8: byte 0xe9.*Convert the file to UTF-8"),
+            ("not UTF-8", b"Zurich", b"\xe9", ".*: not UTF-8: byte 0xe9.*Fix: Convert the text"),
             ("a comma behind it", b"\n", b",\n", "not JSON at column .*: extra data, near ','"),
             ("NUL behind it", b"\n", b"\0\n", "not JSON at column .*: extra data"),
             ("another line end", b"\n", "\u2028\n".encode(), "not JSON at column .*: extra data"),
@@ -266,7 +266,7 @@ INPUTS: dict[str, Row] = {
     ),
     "not UTF-8": Row(
         {"a.jsonl": GOOD + b'{"prompt": "\xe9", "completion": "4"}\n'}, ["a.jsonl"],
-        "not UTF-8.*Convert the file to UTF-8",
+        "not UTF-8.*Convert the text to UTF-8",
         write("a.jsonl", GOOD + '{"prompt": "é", "completion": "4"}\n'.encode()),
     ),
     "a mark between lines": Row(

@@ -21,7 +21,7 @@ CHARACTER = "Write the character itself, or \\ufffd in its place."
 NO_NAN = "Write null, or leave the field out."
 TWICE = "Remove or rename one of the two."
 WHOLE = "Write one whole JSON value, e.g. with a JSON library."
-UTF8 = "Convert the file to UTF-8."
+UTF8 = "Convert the text to UTF-8."
 
 # What is wrong: the line, then the reason, the message and the fix.
 REFUSED = {
@@ -103,13 +103,31 @@ REFUSED = {
     "not UTF-8": (
         b'{"id": "caf\xe9"}',
         "encoding",
-        "not UTF-8: byte 0xe9 at byte 12 of the line",
+        "id: not UTF-8: byte 0xe9 at byte 4 of the text",
         UTF8,
     ),
     "half a character in UTF-8": (
-        b'{"id": "\xed\xa0\x80"}',
+        b'{"id": ["\xc3\xa9", "\xc3\xa9\xed\xa0\x80"]}',
         "encoding",
-        "not UTF-8: byte 0xed at byte 9 of the line",
+        "id[1]: not UTF-8: byte 0xed at byte 3 of the text",
+        UTF8,
+    ),
+    "a key that is not UTF-8": (
+        b'{"caf\xe9": 1}',
+        "encoding",
+        "not UTF-8: byte 0xe9 at byte 6 of the line",
+        UTF8,
+    ),
+    "not UTF-8, and no JSON": (
+        b'{"id": "caf\xe9}',
+        "encoding",
+        "not UTF-8: byte 0xe9 at byte 12 of the line",
+        UTF8,
+    ),
+    "not UTF-8, and nested too deeply": (
+        b'{"id": "\xe9", "x": ' + b"[" * 101 + b"]" * 101 + b"}",
+        "encoding",
+        "not UTF-8: byte 0xe9 at byte 9 of the line",
         UTF8,
     ),
     "a byte order mark": (

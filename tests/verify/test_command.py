@@ -99,7 +99,7 @@ def test_help_lists_every_code(command: Command) -> None:
 
 SHARED = {
     *("records.formats", "records.json_array", "records.plan", "records.strict_json"),
-    "records.record_places",
+    *("records.record_places", "records.row_files"),
     *(
         "records.unit",
         "records.weighted",

@@ -27,8 +27,9 @@ from numpy.typing import NDArray
 from reasonpack.datasets.manifest import MANIFEST
 from reasonpack.datasets.shares import STDIN, read_part
 from reasonpack.errors import FormatError, ReasonpackError, RecordError, UsageError
+from reasonpack.records.row_files import arrow_batches, damaged
 from reasonpack.records.strict_json import decode_line
-from reasonpack.records.unit import Unit, arrow_batches, content_kind, damaged, read_records
+from reasonpack.records.unit import Unit, content_kind, read_records
 from reasonpack.rows.sample import IGNORE
 from reasonpack.run.plan_file import PLAN
 from reasonpack.storage.inputs import expand_inputs
