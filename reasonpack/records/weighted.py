@@ -116,9 +116,19 @@ def _rows_have_weight(place: Place, kind: Container) -> bool:
 
 def _may_hold(field: pa.Field) -> bool:
     """Return whether a column may hold weights, by its name, its structs, or as JSON text."""
-    if pa.types.is_list(field.type) and pa.types.is_struct(field.type.value_type):
+    if _is_list_of_objects(field.type):
         return any(each.name in WEIGHTS for each in field.type.value_type)
-    return field.name in WEIGHTS or pa.types.is_string(field.type)
+    return field.name in WEIGHTS or pa.types.is_dictionary(field.type) or _is_text(field.type)
+
+
+def _is_list_of_objects(type_: pa.DataType) -> bool:
+    lists = pa.ListType | pa.LargeListType | pa.FixedSizeListType
+    return isinstance(type_, lists) and pa.types.is_struct(type_.value_type)
+
+
+def _is_text(type_: pa.DataType) -> bool:
+    type_ = getattr(type_, "storage_type", type_)  # of JSON
+    return type_ in (pa.string(), pa.large_string(), pa.string_view())
 
 
 def _batch_has_weight(batch: pa.RecordBatch) -> bool:
@@ -127,15 +137,17 @@ def _batch_has_weight(batch: pa.RecordBatch) -> bool:
 
 def _column_has_weight(column: pa.Array, name: str) -> bool:
     """Return whether the column `name`, its structs or the JSON texts in it have such a weight."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
     type_ = column.type
-    if pa.types.is_list(type_) and pa.types.is_struct(type_.value_type):
+    if _is_list_of_objects(type_):
         values = column.flatten()
         named = (each for each in WEIGHTS if values.type.get_field_index(each) >= 0)
         return any(_column_has_weight(values.field(each), each) for each in named)
     if name in WEIGHTS and (pa.types.is_integer(type_) or pa.types.is_floating(type_)):
         numbers = column.drop_null().to_numpy(zero_copy_only=False)
         return not np.isin(numbers, (0, 1)).all()
-    if name in WEIGHTS or not pa.types.is_string(type_):
+    if name in WEIGHTS or not _is_text(type_):
         return False
     return any(map(_text_has_weight, column.cast(pa.binary()).to_pylist()))
 

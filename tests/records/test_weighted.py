@@ -95,6 +95,28 @@ def test_flags_and_other_weights_are_none(tmp_path: Path, kind: str, plain: dict
     assert is_weighted(written(tmp_path, kind, [plain, plain])) is False
 
 
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_a_weight_is_found_in_every_type_of_column(tmp_path: Path, suffix: str) -> None:
+    """polars writes large lists and texts, pandas categories."""
+    messages = [{**ASK, "weight": None}, {"role": "assistant", "content": "4", "weight": 0.5}]
+    lists = pa.array([messages])
+    texts = pa.array([json.dumps(messages)])
+    columns = [
+        *(lists, lists.cast(pa.large_list(lists.type.value_type))),
+        lists.cast(pa.list_(lists.type.value_type, 2)),
+        *(texts, texts.cast(pa.large_string()), texts.cast(pa.string_view())),
+        *(texts.dictionary_encode(), pa.ExtensionArray.from_storage(pa.json_(), texts)),
+    ]
+    for number, column in enumerate(columns):
+        path, table = tmp_path / f"{number}.{suffix}", pa.table({"messages": column})
+        if suffix == "parquet":
+            pq.write_table(table, path)
+        else:
+            with pa.ipc.new_file(path, table.schema) as file:
+                file.write_table(table)
+        assert is_weighted(path), column.type
+
+
 def test_files_are_not_searched_where_nothing_asks(tmp_path: Path) -> None:
     path = written(tmp_path, "jsonl", WEIGHTED)
     ((input_,), _) = plan([(path, path.name)])
