@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from reasonpack.records.draft import REASONING, ROLES
+from reasonpack.records.draft import ROLES, reasoning_beside
 
 ENDS = ("finish_reason", "stop_reason", "done_reason", "native_finish_reason")
 """Names of the field that says how an answer ended."""
@@ -62,7 +62,7 @@ def with_answer(record: dict[str, Any], container: str) -> tuple[dict[str, Any],
     last = value[-1] if isinstance(value, list) and value else {"content": value}
     written = last.get("content") or last.get("value") if isinstance(last, dict) else None
     ends = _end_of_generation(record, written) | ends_of(record)
-    reasoning = {name: record[name] for name in REASONING if _is_text(record.get(name))}
+    reasoning = reasoning_beside(record)
     if not (ends or reasoning):
         return record, frozenset()
     if isinstance(value, str) and container == "completion":

@@ -63,6 +63,10 @@ FLAGS = (
 """Names of the flag that says whether an assistant message is trained."""
 REASONING = ("reasoning_content", "reasoning", "thinking", "thought", "reasoning_text")
 """Names of the field that has the reasoning of an assistant message as text."""
+_EFFORTS = {
+    *("on", "off", "true", "false", "enabled", "disabled"),
+    *("auto", "none", "minimal", "low", "medium", "high"),
+}
 
 MEDIA_FIELDS = ("images", "image", "audio", "audios", "video", "videos")
 """Names of the field of a record or message that holds images, audio or video."""
@@ -118,6 +122,21 @@ def content_of(message: Mapping[str, Any]) -> Any:
     """Return the `content` of a message, or its `value` if it has none."""
     content = message.get("content")
     return message.get("value") if content is None else content
+
+
+def is_effort(value: object) -> bool:
+    """Return whether a value says how much a model reasons, so is not its reasoning.
+
+    >>> is_effort("off"), is_effort("High"), is_effort("Easy.")
+    (True, True, False)
+    """
+    return isinstance(value, str) and value.lower() in _EFFORTS
+
+
+def reasoning_beside(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return the fields of a record that hold the reasoning of its answer."""
+    texts = ((name, record.get(name)) for name in REASONING)
+    return {n: text for n, text in texts if isinstance(text, str) and text and not is_effort(text)}
 
 
 def is_answer(message: object) -> bool:

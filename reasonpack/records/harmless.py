@@ -12,8 +12,8 @@ _IDENTITY = """
 _TIME_AND_COST = """
     cost country create_time created created_at created_date created_time date datetime duration
     elapsed end_time hashed_ip header lang language latency length locale n_tokens num_tokens
-    start_time state time timestamp timestamps token_count token_counts token_usage tokens
-    update_time updated_at usage
+    start_time state time timestamp timestamps temperature token_count token_counter token_counts
+    token_usage tokens top_k top_p update_time updated_at usage
 """
 _RATINGS = """
     category deleted detoxify_moderation domain edited emotion feedback flagged info is_demo
@@ -33,8 +33,8 @@ _OF_A_RECORD = """
     exit_status expected_answer finish_reasons generations ground_truth input instance_id
     is_reasoning_complete kv_transfer_params license max_tokens n_turns num_turns output patch
     problem problem_type prompt prompt_id question question_type resolved seed
-    skip_prompt_formatting solution split subcategory subset task temperature text title top_k
-    top_p traj_id turns used_in_training
+    skip_prompt_formatting solution split subcategory subset task text title traj_id turns
+    used_in_training
 """
 
 HARMLESS = frozenset(f"{_IDENTITY} {_TIME_AND_COST} {_RATINGS} {_DISPLAY}".split())

@@ -5,10 +5,10 @@
     {"messages": […], "turnover": 3, "toxic": false}       turnover is noted; toxic is harmless
 
 On an assistant message a field is refused unless it is read, the template looks it up, or it is
-known to be harmless. Elsewhere it is refused only if it could be signal (a list, an object, a
-text longer than `LONG`) under a name like a known one. A field whose value is null, "", [] or {}
-counts as absent, and one whose texts were all read elsewhere as read. Objects in a field follow
-the rule of the field.
+known to be harmless. Elsewhere it is refused only if it could be signal (a list, an object of not
+only numbers, a text longer than `LONG`) under a name like a known one. A field whose value is
+null, "", [] or {} counts as absent, and one whose texts were all read elsewhere as read. Objects
+in a field follow the rule of the field.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from reasonpack.errors import RecordError
+from reasonpack.records.draft import REASONING, is_effort
 from reasonpack.records.strict_json import quoted, step
 from reasonpack.wording import nearest
 
@@ -202,13 +203,20 @@ def _unread(
     near = "" if tells else nearest(key, known.likely)
     # A known name inside another object: a flag that says no, or reasoning, however short.
     misplaced = "." in name and key in known.likely and (isinstance(value, str) or not value)
-    is_large = isinstance(value, list | dict) or (isinstance(value, str) and len(value) > LONG)
-    likely = bool(near or SIGNAL.search(key)) and is_large
+    misplaced &= not (key in REASONING and is_effort(value))
+    likely = bool(near or SIGNAL.search(key)) and _is_large(value)
     signal = strict or misplaced or likely
     if signal and _was_read(value, texts):
         return
     like = _suitable(key, near or meant(key), value, known) if signal else ""
     yield Field(name, path, signal, like)
+
+
+def _is_large(value: object) -> bool:
+    """Return whether a value could be signal by its type and length."""
+    if isinstance(value, dict):
+        return any(isinstance(each, str | bool) or _is_large(each) for each in value.values())
+    return isinstance(value, list) or (isinstance(value, str) and len(value) > LONG)
 
 
 def _was_read(value: object, texts: Texts) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from reasonpack.records.draft import FLAGS, REASONING, ROLES
+from reasonpack.records.draft import FLAGS, REASONING, ROLES, is_effort
 from reasonpack.records.harmless import HARMLESS, HARMLESS_OF_A_RECORD
 from reasonpack.records.side_fields import SIDE_FIELDS
 from reasonpack.records.tool_calls import Call, Function
@@ -150,7 +150,7 @@ def _of_answers(unread_: Field, record: Mapping[str, Any], container: str) -> Fi
     value = record.get(unread_.name)
     if unread_.name in FLAGS and value in (0, "0", "false", "False"):
         return replace(unread_, refused=True)
-    if container != "completion" or not isinstance(value, str):
+    if container != "completion" or not isinstance(value, str) or is_effort(value):
         return unread_
     if unread_.name not in REASONING and meant(unread_.name) != "reasoning_content":
         return unread_

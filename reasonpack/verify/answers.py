@@ -15,7 +15,7 @@ from reasonpack.errors import RecordError
 from reasonpack.records.strict_json import decode
 from reasonpack.verify.chat import Json, NotChecked, Refused
 from reasonpack.verify.fields import EMPTY, all_but
-from reasonpack.verify.names import CUT, ENDS, REASONING, is_of_model
+from reasonpack.verify.names import CUT, EFFORTS, ENDS, REASONING, is_of_model
 
 ANSWERS = ("response", "completion", "choices", "candidates", "output", "chosen", "rejected")
 _HELD = ("message", "response", "completion", "text")
@@ -180,8 +180,9 @@ def _ended(message: Json, holder: Json) -> Json:
 def _message(value: Any, record: Json | None = None) -> Json:
     """Read an answer that is a text or a message; `record` may hold a text's reasoning and end."""
     if isinstance(value, str):
-        names = (*REASONING, *ENDS)
-        beside = {name: (record or {})[name] for name in names if (record or {}).get(name)}
+        given = {name: (record or {}).get(name) for name in (*REASONING, *ENDS)}
+        efforts = {name for name in REASONING if str(given[name]).lower() in EFFORTS}
+        beside = {name: one for name, one in given.items() if one and name not in efforts}
         return {"role": "assistant", "content": value, **beside}
     if not isinstance(value, dict) or not ("role" in value or value.get("type") == "message"):
         raise NotChecked("an answer that is neither a text nor a message")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 REASONING = ("reasoning_content", "reasoning", "thinking", "thought", "reasoning_text")
 """Fields with the reasoning of a message."""
+EFFORTS = {"on", "off", "true", "false", "enabled", "disabled", "auto"}
+EFFORTS |= {"none", "minimal", "low", "medium", "high"}
+"""Values of such a field of a record that say how much the model reasons."""
 ROLES = {
     name: role
     for role, names in {
@@ -45,8 +48,8 @@ _HARMLESS = """
 
     cost country create_time created created_at created_date created_time date datetime duration
     elapsed end_time hashed_ip header lang language latency length locale n_tokens num_tokens
-    start_time state time timestamp timestamps token_count token_counts token_usage tokens
-    update_time updated_at usage
+    start_time state time timestamp timestamps temperature token_count token_counter token_counts
+    token_usage tokens top_k top_p update_time updated_at usage
 
     category deleted detoxify_moderation domain edited emotion feedback flagged info is_demo
     is_edited label labels likes meta metadata moderation openai_moderation quality rank rating

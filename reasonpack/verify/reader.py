@@ -92,7 +92,8 @@ def _drafts(record: Json, reading: Reading) -> Iterator[Message]:
     if len(found) + whole != 1:
         raise Refused("expected one conversation")
     texts = {name: one for name, one in record.items() if isinstance(one, str)}
-    said = {name: texts[name] for name in names.REASONING if name in texts}
+    reasons = {*names.REASONING} - {one for one in texts if texts[one].lower() in names.EFFORTS}
+    said = {name: one for name, one in texts.items() if name in reasons}
     before = 0
     for name in ("prompt", "completion") if whole else found:
         raw = record[name]

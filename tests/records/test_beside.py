@@ -48,6 +48,8 @@ def test_it_is_in_the_answer(container: str, record: Any, answer: dict[str, Any]
         ("completion", {"completion": "4", "finish_reasons": {"first": "length"}}),
         ("completion", {"completion": 4, "reasoning": "Easy."}),
         ("completion", {"completion": "4", "reasoning": ""}),
+        ("completion", {"completion": "4", "reasoning": "off"}),
+        ("messages", {"messages": [ASK], "thinking": "High", "answer": "4"}),
         ("completion", {"completion": "4", "reasoning": ["Easy."]}),
         ("completion", {"completion": [], "reasoning": "Easy.", "answer": "4"}),
         ("completion", {"completion": ["4"], "reasoning": "Easy.", "answer": "4"}),

@@ -96,6 +96,23 @@ def test_one_answer_in_any_place(record: Any) -> None:
     assert one(record) == {"id": "x:1", "messages": SAID}
 
 
+@pytest.mark.parametrize("effort", ["on", "off", "High"])
+def test_a_word_that_switches_reasoning_on_is_none(effort: str) -> None:
+    (call,) = read({"input": [ASK], "output": "<think>Easy.</think>4", "reasoning": effort})
+    assert shown(call) == {
+        "id": "x:1", "messages": SAID, "notes": {"unread record.reasoning": 1},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["system_prompt", "system_message", "developer"])
+def test_a_system_text_under_another_name_is_refused_and_can_be_read(name: str) -> None:
+    record = {"input": [ASK], "output": "4", name: "Be brief."}
+    assert f"--field {name}=system" in refused(record).fix
+    (call,) = read(record, Reading(renamed=renamed_fields([f"{name}=system"])))
+    assert call.conversation
+    assert call.conversation.messages[0].content == "Be brief."
+
+
 def test_only_the_answer_is_to_be_trained() -> None:
     (call,) = read({"messages": [ASK, {**ANSWER, "content": "Four."}, ASK], "response": ANSWER})
     assert call.conversation

@@ -194,6 +194,9 @@ READ: list[tuple[Json, dict[str, int]]] = [
     (of_answer(content=[{"type": "text", "text": "4", "cache_control": {"type": "x"}}]), {}),
     (of_record(score=3, reasoning="on", thinking_budget=100), {
         "unread record.reasoning": 1, "unread thinking_budget": 1}),
+    (of_record(metadata={"reason_low": {"count": 7}, "reasoning": "low"}), {}),
+    ({"prompt": "2+2?", "completion": "4", "reasoning": "off"}, {"unread record.reasoning": 1}),
+    (of_answer(temperature=0.6, top_p=1.0, token_counter=31), {}),
     (of_record(label=True, input="2+2?", output="5", answer="4"), {}),
     ({"prompt": "2+2?", "instruction": "2+2?", "history": [], "completion": "4"}, {}),
     (of_record(train=True, loss=0.5), {"unread record.train": 1, "unread record.loss": 1}),

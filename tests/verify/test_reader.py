@@ -230,6 +230,12 @@ def test_a_whole_record() -> None:
     assert chat.messages[4].reasoning == "A"
 
 
+@pytest.mark.parametrize("effort", ["off", "High"])
+def test_a_word_that_switches_reasoning_off_is_none(effort: str) -> None:
+    chat = read_chat({"prompt": "A", "completion": "B", "reasoning": effort}, Reading())
+    assert chat.messages[1].reasoning == ""
+
+
 def test_a_system_message_that_is_there_already() -> None:
     system = {"role": "system", "content": "A"}
     chat = read_chat({"system": "A", "messages": [system, ASK, said("B")]}, Reading())

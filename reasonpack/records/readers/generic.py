@@ -30,7 +30,7 @@ from reasonpack.records.call_draft import (
     CallDraft,
     Role,
 )
-from reasonpack.records.draft import REASONING, is_absent, is_answer
+from reasonpack.records.draft import REASONING, is_absent, is_answer, is_effort, reasoning_beside
 from reasonpack.records.readers.answers import (
     Answer,
     answers_of,
@@ -156,7 +156,8 @@ def calls_of(
         RecordError: it cannot be read, or its parts contradict each other.
     """
     is_text = any(isinstance(record.get(key), str) for key in ("response", "completion"))
-    read = OF_A_CALL | {request} | passed | frozenset(REASONING if is_text else ())
+    reasons = [name for name in REASONING if is_text and not is_effort(record.get(name))]
+    read = OF_A_CALL | {request} | passed | frozenset(reasons)
     own = _with_prompt_of_pair(place.level(record, read))
     asked = [each for each in (outer, own, _request(own, request)) if each]
     answers: Sequence[tuple[Answer | None, Role]] = _answers(own) or [(None, "none")]
@@ -230,8 +231,9 @@ def _answers(own: Level) -> list[tuple[Answer, Role]]:
     elif name == "choices" or (name == "output" and isinstance(value, list)):
         answers = answers_of({name: value}, own)
     elif isinstance(value, str):
-        beside = {key: fields[key] for key in (*REASONING, *ENDS) if not is_absent(fields.get(key))}
-        items: list[Any] = [{"role": "assistant", "content": value, **beside}]
+        beside = reasoning_beside(fields)
+        ends = {key: fields[key] for key in ENDS if not is_absent(fields.get(key))}
+        items: list[Any] = [{"role": "assistant", "content": value, **beside, **ends}]
         answers = [Answer(items=items, place=place.path)]
     else:
         answers = answers_of(value, place)

@@ -28,7 +28,7 @@ from reasonpack.records.renaming import renamed
 from reasonpack.records.side_fields import SIDE_FIELDS
 from reasonpack.records.strict_json import step
 from reasonpack.records.tools import TOOL_FIELDS
-from reasonpack.records.unknown import Field, Known, Texts, unread
+from reasonpack.records.unknown import INSTRUCTED, Field, Known, Texts, unread
 from reasonpack.records.unread import undesired
 from reasonpack.records.value_types import typed
 from reasonpack.wording import nearest
@@ -223,7 +223,7 @@ _LIKELY: Mapping[str, type | tuple[type, ...]] = {
 
 def _unread_in(each: Level, texts: Texts) -> Iterator[Field]:
     """Yield the fields of a level that nothing reads."""
-    fields, telling = each.fields, frozenset[str]() if each.name else undesired(each.fields)
+    fields, telling = each.fields, INSTRUCTED if each.name else undesired(each.fields) | INSTRUCTED
     known = Known(each.read, HARMLESS_OF_A_CALL, _LIKELY, telling=telling)
     others = without(fields, each.read)
     numbers = {key for key, value in others.items() if _are_numbers(value)}

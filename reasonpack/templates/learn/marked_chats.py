@@ -271,13 +271,13 @@ def keys_read(*probes: Probe) -> frozenset[str]:
     called = (call(ANSWER, REASON), result(), answer(reasoning=True))
     stories = [[user(), *called, user(NEXT)], [user(), answer(reasoning=True)], [user(), called[0]]]
     stories.append([Message("system", USER), user(NEXT)])
-    for story, probe, prompt in product(stories, probes, (True, False)):
+    for story, probe, prompt, tools in product(stories, probes, (True, False), (_TOOLS, None)):
         with contextlib.suppress(RecordError):
             probe.template.render(
                 [Asked(message) for message in probe.dump(story)],
                 add_generation_prompt=prompt,
                 kwargs={**probe.variables, **probe.fixed},
-                tools=_TOOLS,
+                tools=tools,
             )
     return frozenset(asked)
 

@@ -42,5 +42,6 @@ def test_a_field_that_is_never_shown_is_no_place_for_reasoning(where: str) -> No
 
 def test_what_a_template_asks_messages_for() -> None:
     asks = "{% if 'mood' in m %}!{% endif %}{{ m.get('tone') }}{{ m['pace'] }}"
+    asks += "{% if tools %}{{ m.unit }}{% else %}{{ m.functions }}{% endif %}"
     asked = keys_read(Probe(ChatTemplate.compile(START + asks + END, name="probe")))
-    assert asked >= {"content", "mood", "pace", "role", "tone"}
+    assert asked >= {"content", "functions", "mood", "pace", "role", "tone", "unit"}
