@@ -25,9 +25,19 @@ from reasonpack.records.reading import Reading
 from reasonpack.records.unit import Record, Unit, read_records
 from reasonpack.run.calls import key_of_calls
 from reasonpack.run.conversations import parse
-from reasonpack.run.copies import HASH_BYTES, INDEX, Copies, asked_for, content_hash, times_of
+from reasonpack.run.copies import (
+    DUPLICATE,
+    HASH_BYTES,
+    INDEX,
+    Copies,
+    Times,
+    asked_for,
+    content_hash,
+    times_of,
+)
 from reasonpack.run.engine import Run, results_of
-from reasonpack.run.plan_file import Plan, sealed_plan
+from reasonpack.run.plan_file import Plan, read_plan, sealed_plan
+from reasonpack.run.sources import Source
 from reasonpack.run.splits import key
 from reasonpack.run.waiting_calls import calls_of
 from reasonpack.storage.place import Place, join
@@ -73,6 +83,32 @@ def with_copies(
         parts = [*zip(plan.blend, np.diff(ends).tolist(), strict=True)]
         index = times_of(hashes, parts, options, said=said).astype("<u2").tobytes()
         copies = Copies(records, hashlib.sha256(index).hexdigest())
+    return sealed_plan(replace(plan, copies=copies)), index
+
+
+def with_old_copies(plan: Plan, sources: Sequence[Source]) -> tuple[Plan, bytes | None]:
+    """Add to a plan how often each record of finished datasets is packed, as their indexes say.
+
+    Returns:
+        As `with_copies`; the plan as it is also where calls without an index are joined to calls
+        with one, because nothing says how many groups the former are.
+    """
+    drawn = [asked_for(each.manifest.options, each.manifest.blend) for each in sources]
+    if not any(drawn) or ("call_id" in plan.columns and not all(drawn)):
+        return plan, None
+    records, times = list[int](), list[Times]()
+    for source, is_drawn in zip(sources, drawn, strict=True):
+        own = [receipt.counts.records for receipt in source.units]
+        found = np.ones(sum(own), np.uint16)
+        if is_drawn:
+            old, content = read_plan(source.directory), read_bytes(join(source.directory, INDEX))
+            if old is None or old.copies is None or content is None:
+                return plan, None
+            own, found = old.copies.records, np.frombuffer(content, "<u2")
+        records += own
+        times.append(np.where(found == DUPLICATE, found, found * source.times))
+    index = np.concatenate(times).astype("<u2").tobytes()
+    copies = Copies(records, hashlib.sha256(index).hexdigest())
     return sealed_plan(replace(plan, copies=copies)), index
 
 

@@ -40,7 +40,7 @@ from reasonpack.run.finished_unit import Again, Group, Old, ReadAgain
 from reasonpack.run.length import Limits
 from reasonpack.run.output_directory import at_work, claimed
 from reasonpack.run.pack import ALONE
-from reasonpack.run.plan_copies import with_copies
+from reasonpack.run.plan_copies import with_copies, with_old_copies
 from reasonpack.run.plan_file import PLAN, Plan, new_plan, read_plan
 from reasonpack.run.receipts import add_receipts, done_before
 from reasonpack.run.shuffle import in_stages
@@ -78,11 +78,12 @@ def repack(
         known = read_plan(output)
         for note in same_files(plan.inputs):
             run.watch.on_note(note)
-        index = None
         if any(source.is_drawn for source in sources):
             places = [each.path for source in sources for each in source.manifest.inputs]
             of = (plan, places, plan.options, run, loaded.context.reading)
             plan, index = with_copies(*of, output=output, known=known)
+        else:
+            plan, index = with_old_copies(plan, sources)
         with at_work(output, plan, known, {COPIES: index}) as agreed:
             receipts = _receipts(output, agreed, sources, run, loaded)
             return end(output, agreed, receipts, run.watch.on_note)

@@ -148,7 +148,9 @@ def _set_times(found: Sequence[Copies], dataset: Dataset, findings: Findings) ->
     """Set `times`, `repeated` and `unread` of all records or groups, given in order."""
     options, blend = dataset.manifest.options, dataset.manifest.blend
     index: list[int] = []
-    if any(each.unread for each in found):
+    drawn = options.sample is not None or any(part.conversations is not None for part in blend)
+    depends = drawn or options.dedup == "exact" or any(part.repeat % 1 for part in blend)
+    if depends and any(each.unread for each in found):
         findings.taken.append(TAKEN)
         index = _index(dataset)
     known, any_unread = set[bytes](), False
@@ -166,12 +168,12 @@ def _set_times(found: Sequence[Copies], dataset: Dataset, findings: Findings) ->
     for part in blend:
         inputs = range(begin, begin + part.files)
         own = [each for each in found if each.is_chat and not each.repeated]
+        own += [each for each in found if each.unread and not depends]
         _share_out([each for each in own if each.input in inputs], part)
         begin += part.files
     if options.sample is not None:
         _sample(found, options.sample)
     # Where records are drawn, one that cannot be read may change what is drawn of all others.
-    drawn = options.sample is not None or any(part.conversations is not None for part in blend)
     hangs = drawn and not all(each.content for each in found)
     for each, said in zip(found, index, strict=False):
         if not each.repeated and (hangs or not each.content):

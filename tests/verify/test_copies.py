@@ -12,6 +12,7 @@ from packed_twice import TOKENIZER, Json, Packed
 
 from reasonpack.datasets.options import Options
 from reasonpack.run.pack import pack_files
+from reasonpack.run.repack import repack
 from reasonpack.verify.copies import BESIDE, TAKEN
 
 FIELD = "the field 'usage.weight' of an assistant message"
@@ -60,6 +61,39 @@ def test_nothing_beside_chats_that_are_not_read_is_a_violation(
     assert left.pop(FIELD) == 9
     assert left == ({BESIDE: 4} if "dedup" in asked else {})
     assert findings.checked.get("duplicates", 0) == (5 if "dedup" in asked else 0)
+
+
+@pytest.mark.parametrize(
+    ("share", "asked", "times"),
+    [
+        ("", {}, ":2"),
+        ("", {"dedup": "exact"}, ""),
+        ("", {"dedup": "exact"}, ":3"),
+        (":2.5", {}, ""),
+        ("#7", {"sample": 5}, ""),
+    ],
+)
+def test_a_dataset_that_was_packed_again_knows_how_often(
+    share: str, asked: Json, times: str, tmp_path: Path
+) -> None:
+    made = packed(tmp_path, [*UNREAD, *READ, UNREAD[0]], share, **asked)
+    repack([f"{made.directory}{times}"], tmp_path / "again", {"packing": "none"})
+    again = Packed(tmp_path / "again", made.inputs)
+    assert again.compare().listed == []
+    duplicates = [each.compare().checked.get("duplicates", 0) for each in (made, again)]
+    assert duplicates == [5 if asked.get("dedup") else 0] * 2
+
+
+def test_so_do_several_that_became_one(tmp_path: Path) -> None:
+    made = []
+    for name, share in (("one", ":0.5"), ("two", ""), ("three", ":2")):
+        (tmp_path / name).mkdir()
+        lines = [line.replace(b'"id": "', b'"id": "' + name.encode()) for line in UNREAD + READ]
+        made.append(packed(tmp_path / name, lines, share))
+    directories = [str(each.directory) for each in made]
+    repack([*directories[:2], f"{directories[1]}:2", directories[2]], tmp_path / "again", {})
+    inputs = [made[at].inputs[0] for at in (0, 1, 1, 2)]
+    assert Packed(tmp_path / "again", inputs).compare().listed == []
 
 
 def test_a_record_without_an_answer_is_no_copy_of_one(tmp_path: Path) -> None:
