@@ -44,7 +44,8 @@ def opened_rows(place: Place, kind: Container) -> Iterator[pa.NativeFile]:
 
 def parquet_batches(source: pa.NativeFile, start: int, stop: int) -> Iterator[pa.RecordBatch]:
     """Read the row groups `start` to `stop` of a Parquet file."""
-    with pq.ParquetFile(source) as file:
+    # Buffering ahead starts a thread, and a process with threads cannot be forked.
+    with pq.ParquetFile(source, pre_buffer=False) as file:
         yield from file.iter_batches(256, range(start, stop), use_threads=False)
 
 

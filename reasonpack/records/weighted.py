@@ -108,7 +108,7 @@ def _rows_have_weight(place: Place, kind: Container) -> bool:
     with opened_rows(place, kind) as source:
         if kind == "arrow":
             return any(map(_batch_has_weight, arrow_batches(source)))
-        with pq.ParquetFile(source) as file:
+        with pq.ParquetFile(source, pre_buffer=False) as file:
             names = [field.name for field in file.schema_arrow if _may_hold(field)]
             batches = file.iter_batches(1024, columns=names, use_threads=False)
             return bool(names) and any(map(_batch_has_weight, batches))

@@ -112,15 +112,14 @@ class Loaded:
     Attributes:
         options: of the run.
         choice: which backends encode texts; no byte of a shard depends on it.
-        input_bytes: size of the run's input, about, by which `load` chooses a backend.
     """
 
-    def __init__(self, options: Options, choice: Choice = AUTO, input_bytes: int = 0) -> None:
-        self.options, self.choice, self.input_bytes = options, choice, input_bytes
+    def __init__(self, options: Options, choice: Choice = AUTO) -> None:
+        self.options, self.choice = options, choice
         self._encoders: dict[tuple[str, ...], Encoder] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Loaded, (self.options, self.choice, self.input_bytes)
+        return Loaded, (self.options, self.choice)
 
     @cached_property
     def context(self) -> Context:
@@ -135,10 +134,10 @@ class Loaded:
             self._encoders = {backends: encoder}
         return self._encoders[backends]
 
-    def load(self) -> None:
-        """Load context and encoder now."""
+    def load(self, input_bytes: int) -> None:
+        """Load context and encoder now, for a run with `input_bytes` of input."""
         self.context.tokenizer.load()
-        self.encoder(self.input_bytes).load()
+        self.encoder(input_bytes).load()
 
 
 def load_context(options: Options) -> Context:

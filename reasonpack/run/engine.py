@@ -1,11 +1,10 @@
-"""How a run is done: callbacks, this process, several or a cluster, and workers started early."""
+"""How a run is done: callbacks; in this process, in several, or on a cluster."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 from msgspec import Struct
@@ -13,30 +12,15 @@ from msgspec.structs import replace
 
 from reasonpack.choices import Engine
 from reasonpack.datasets.receipt import Receipt
-from reasonpack.datasets.shares import STDIN, read_part
-from reasonpack.errors import ReasonpackError
 from reasonpack.records.plan import UNIT_BYTES, Named
 from reasonpack.records.unit import Unit
-from reasonpack.run.context import Loaded
 from reasonpack.run.disk import unpacked_bytes
-from reasonpack.run.plan_file import PLAN
-from reasonpack.run.pool import (
-    Given,
-    Worker,
-    call,
-    early_workers,
-    run_pool,
-    usable_cores,
-    worthwhile_workers,
-)
-from reasonpack.storage.inputs import expand_inputs
-from reasonpack.storage.place import Place, is_url, stamp
-from reasonpack.storage.read import container
+from reasonpack.run.pool import run_pool, usable_cores, worthwhile_workers
+from reasonpack.storage.place import is_url, stamp
 from reasonpack.tokens.fast_backends import AUTO, Choice, installed
 
 WORTH_ADVICE = 20_000_000
-WORTH_STARTING = 4_000_000
-"""Bytes of input from which a fast backend is advised, and workers start before the plan."""
+"""Bytes of input from which a fast backend is advised."""
 Result = TypeVar("Result")
 
 
@@ -81,80 +65,38 @@ class Run(Struct, frozen=True, kw_only=True):
     temp_dir: str | None = None
 
 
-@contextmanager
-def started_early(
-    inputs: Sequence[str], output: Place, loaded: Loaded, *, run: Run, overwrite: bool = False
-) -> Iterator[Sequence[Worker]]:
-    """Start the workers of a long run before its plan is made; yield them, none if it is short.
-
-    They load what they need while this process plans, or are forked while it has a single thread.
-    """
-    anew = overwrite or is_url(output) or not Path(output, PLAN).exists()
-    several = run.engine == "local" and run.num_proc != 1 and anew
-    size = _local_bytes(inputs, run) if several else 0
-    workers = _most(run, size)
-    if workers == 1 or size <= WORTH_STARTING:
-        yield ()
-        return
-    loaded.input_bytes = size
-    with early_workers(workers, loaded) as started:
-        yield started
-
-
-def _local_bytes(inputs: Sequence[str], run: Run) -> int:
-    """Return the bytes of local inputs; 0 if they may make only one unit, or are not all local."""
-    if STDIN in inputs or any(map(is_url, inputs)):
-        return 0
-    try:
-        paths = [read_part(each).path for each in inputs]
-        files = [Path(place) for place in expand_inputs(paths)]
-        size = sum(file.stat().st_size for file in files)
-        # One file of another kind may be one unit, which needs no process.
-        several = len(files) > 1 or all(container(file) in {"plain", "array"} for file in files)
-    except (OSError, ReasonpackError):  # reported when the plan is made
-        return 0
-    return size if several and size > run.unit_bytes else 0
-
-
 def do_units(
     todo: Sequence[Unit],
-    do: Callable[..., Result],
+    do: Callable[[Unit], Result],
     then: Callable[[Result], object],
     run: Run,
-    given: Given | None = None,
-    started: Sequence[Worker] = (),
 ) -> None:
     """Call `do` with each unit, in this process, in several, or on a cluster.
 
-    `do` gets a unit, and `given` unless that is None; both have to pickle. `then` gets each
-    result as it comes, in this process.
+    `do` has to pickle. `then` gets each result as it comes, in this process.
     """
     if run.engine == "ray" and todo:
         from reasonpack.run.ray import run_ray  # noqa: PLC0415  an optional dependency
 
-        results = run_ray(todo, do, workers=run.num_proc, given=given)
+        results = run_ray(todo, do, workers=run.num_proc)
     elif (workers := processes(run, todo)) == 1:
-        results = (call(do, unit, given) for unit in todo)
+        results = (do(unit) for unit in todo)
     else:
-        results = run_pool(todo, do, workers=workers, given=given, started=started)
+        results = run_pool(todo, do, workers=workers)
     with closing(results):
         for result in results:
             then(result)
 
 
-def results_of(
-    units: Sequence[Unit], do: Callable[..., Result], run: Run, given: Given | None = None
-) -> list[Result]:
+def results_of(units: Sequence[Unit], do: Callable[[Unit], Result], run: Run) -> list[Result]:
     """Call `do` with each unit as `do_units` does; return the results in the order of the units."""
     found: dict[int, Result] = {}
-    do_units(units, partial(_numbered, do=do), lambda each: found.update([each]), run, given)
+    do_units(units, partial(_numbered, do=do), lambda each: found.update([each]), run)
     return [found[unit.number] for unit in units]
 
 
-def _numbered(
-    unit: Unit, given: Given | None = None, *, do: Callable[..., Result]
-) -> tuple[int, Result]:
-    return unit.number, call(do, unit, given)
+def _numbered(unit: Unit, *, do: Callable[[Unit], Result]) -> tuple[int, Result]:
+    return unit.number, do(unit)
 
 
 def each_file(

@@ -36,7 +36,7 @@ from reasonpack.run.call_plan import (
 from reasonpack.run.context import Loaded
 from reasonpack.run.copies import INDEX as COPIES
 from reasonpack.run.disk import disk_advice
-from reasonpack.run.engine import Run, backend_advice, each_file, results_of, started_early
+from reasonpack.run.engine import Run, backend_advice, each_file, results_of
 from reasonpack.run.finish import end, same_files, summed
 from reasonpack.run.lock import locked
 from reasonpack.run.named_inputs import named_inputs, spooled, unpacked
@@ -51,7 +51,6 @@ from reasonpack.run.plan_file import (
     planned_columns,
     read_plan,
 )
-from reasonpack.run.pool import Worker
 from reasonpack.run.receipts import check_units, done_before
 from reasonpack.run.samples_page import write_samples
 from reasonpack.run.shuffle import in_stages
@@ -88,11 +87,8 @@ def pack_files(
         ReasonpackError: anything else that stopped the run; `output` then has no manifest.
     """
     loaded = Loaded(options, run.backend)
-    with (
-        started_early(inputs, output, loaded, run=run, overwrite=overwrite) as workers,
-        opened(inputs, output, loaded, run=run, overwrite=overwrite) as (plan, job),
-    ):
-        pack = partial(_receipts, loaded=loaded, run=run, started=workers)
+    with opened(inputs, output, loaded, run=run, overwrite=overwrite) as (plan, job):
+        pack = partial(_receipts, loaded=loaded, run=run)
         receipts = in_stages(plan, job, run, pack)
         local = run.samples and not is_url(output)
         show = partial(write_samples, output, loaded.context.tokenizer) if local else None
@@ -129,12 +125,8 @@ def pack_part(
         )
         raise UsageError("--shuffle", "a part of a run", "a whole one", fix)
     part, loaded = (index, count), Loaded(options, run.backend)
-    with (
-        started_early(inputs, output, loaded, run=run) as workers,
-        opened(inputs, output, loaded, run=run, part=part) as (plan, job),
-    ):
-        mine = _mine(plan, part)
-        return summed(_receipts(plan, job, mine, loaded=loaded, run=run, started=workers))
+    with opened(inputs, output, loaded, run=run, part=part) as (plan, job):
+        return summed(_receipts(plan, job, _mine(plan, part), loaded=loaded, run=run))
 
 
 def merge_parts(output: Place, on_note: Callable[[str], object] = lambda _: None) -> Manifest:
@@ -273,13 +265,7 @@ def _mine(plan: Plan, part: tuple[int, int]) -> list[Unit]:
 
 
 def _receipts(
-    plan: Plan,
-    job: Job,
-    units: Sequence[Unit] | None = None,
-    *,
-    loaded: Loaded,
-    run: Run,
-    started: Sequence[Worker],
+    plan: Plan, job: Job, units: Sequence[Unit] | None = None, *, loaded: Loaded, run: Run
 ) -> list[Receipt]:
     """Do the units that are not done yet; return the receipts of `units`, or of all, in order."""
     units = plan.units if units is None else units
@@ -297,7 +283,7 @@ def _receipts(
         run.watch.on_receipt(receipt)
 
     try:
-        pack_units(todo, job, loaded, add, run, started)
+        pack_units(todo, job, loaded, add, run)
     except UnknownFieldError as error:
         if len(units) == len(plan.units):  # no run with this plan can get further
             for name in file_names(receipts_ := join(job.home, "receipts")):
@@ -309,6 +295,6 @@ def _receipts(
 
 def all_unknown(plan: Plan, job: Job, run: Run, loaded: Loaded) -> UnknownFieldError | None:
     """Read all of the input; return one error for all unknown fields, None without any."""
-    found = results_of(plan.units, partial(unknown_fields, job=job), run, loaded)
+    found = results_of(plan.units, partial(unknown_fields, loaded=loaded, job=job), run)
     errors = [error for error in found if error]
     return together(errors) if errors else None

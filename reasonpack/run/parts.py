@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -22,9 +23,9 @@ from reasonpack.records.plan import divide
 from reasonpack.records.unit import Unit
 from reasonpack.records.unknown import UnknownFieldError
 from reasonpack.run.context import Loaded
-from reasonpack.run.engine import Run, do_units, processes_a_unit
+from reasonpack.run.engine import Run, do_units, processes, processes_a_unit
 from reasonpack.run.plan_file import Plan
-from reasonpack.run.pool import Worker, early_workers
+from reasonpack.run.pool import start_method
 from reasonpack.run.unit import Job, lay_out_unit, process, publish_unit
 from reasonpack.run.work import Laid
 from reasonpack.storage.place import Place
@@ -38,13 +39,17 @@ def pack_units(
     loaded: Loaded,
     then: Callable[[Receipt], object],
     run: Run,
-    started: Sequence[Worker] = (),
 ) -> None:
     """Pack units, in parts if there are more processes than units; see `do_units`."""
     parts = parts_of(todo, job.plan, job.places, run)
     every = [part for own in parts.values() for part in own]
+    of: dict[str, Any] = {"loaded": loaded, "job": job}
+    several = run.engine == "local" and todo and processes(run, every or todo) > 1
+    if several and start_method() == "fork":
+        with suppress(Exception):  # the units will raise it
+            loaded.load(job.input_bytes)  # once, for all processes
     if len(every) <= len(todo):
-        do_units(todo, partial(process, job=job), then, run, loaded, started)
+        do_units(todo, partial(process, **of), then, run)
         return
     whole = {unit.number: unit for unit in todo}
     done: defaultdict[Unit, list[_LaidPart]] = defaultdict(list)
@@ -55,14 +60,12 @@ def pack_units(
         if len(done[unit]) == len(parts[unit]):
             then(_published(unit, loaded, job, done.pop(unit)))
 
-    loaded.input_bytes = job.input_bytes
     try:
-        with nullcontext(started) if started else early_workers(len(every), loaded) as ready:
-            do_units(every, partial(_lay_out_part, job=job), put, run, loaded, ready)
+        do_units(every, partial(_lay_out_part, **of), put, run)
     except UnknownFieldError:
         raise
     except RecordError:  # an earlier record may fail too: only whole units tell the first one
-        do_units(todo, partial(process, job=job), then, replace(run, num_proc=1), loaded)
+        do_units(todo, partial(process, **of), then, replace(run, num_proc=1))
 
 
 def parts_of(

@@ -23,7 +23,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from msgspec import Struct
 
@@ -35,13 +35,6 @@ DEATHS = 2
 """How many deaths of its worker make a unit fail."""
 START_COST = {"fork": 2_000_000, "spawn": 12_000_000}
 """Bytes of input that take as long as the start of a process, about: 0.2 s, and 1.5 s."""
-
-
-class Given(Protocol):
-    """What each process gets once, pickled, and passes to the function with every unit."""
-
-    def load(self) -> object:
-        """Load what the function needs, before the first unit."""
 
 
 def usable_cores() -> int:
@@ -58,30 +51,21 @@ def usable_cores() -> int:
 
 def worthwhile_workers(input_bytes: int) -> int:
     """Return how many processes are worth their start for so much input; at least 1."""
-    return max(1, input_bytes // START_COST[_start_method()])
+    return max(1, input_bytes // START_COST[start_method()])
 
 
 def run_pool(
-    units: Sequence[Unit],
-    process: Callable[..., Result],
-    *,
-    workers: int,
-    given: Given | None = None,
-    started: Sequence[Worker] = (),
+    units: Sequence[Unit], process: Callable[[Unit], Result], *, workers: int
 ) -> Generator[Result, None, None]:
-    """Call `process` with each unit, in several processes; yield the results as they come.
+    """Call `process`, which has to pickle, with each unit in several processes.
 
-    Close the iterator to stop early; the processes are then killed.
-
-    `process` has to pickle; it gets a unit, and `given` unless that is None. Processes that
-    `early_workers` has `started` with the same `given` are used first.
+    Yield the results as they come. Close the iterator to stop early; the processes are then killed.
 
     Raises:
         Exception: the error of the first unit, in the order of the plan, that has one.
         ReasonpackError: that unit's process died twice, or no process can start.
     """
-    pool = _Pool(units, process, workers, given)
-    pool.idle += started[: pool.size]
+    pool = _Pool(units, process, workers)
     try:
         yield from pool.results()
     finally:
@@ -93,16 +77,12 @@ def run_pool(
 class Worker(Struct, eq=False):
     """A process that does one unit after another, and the pipe to it.
 
-    Attributes:
-        process: the process.
-        pipe: units go there, results come from there.
-        function: what it was last told to call with units.
-        ready: whether it has reported that it has started.
+    Units go into the pipe, results come from it. A worker is `ready` once it has reported that it
+    has started.
     """
 
     process: BaseProcess
     pipe: Connection
-    function: object = None
     ready: bool = False
 
 
@@ -110,14 +90,9 @@ class _Pool(Generic[Result]):
     """The state of `run_pool`: units to do, idle and busy workers, failures."""
 
     def __init__(
-        self,
-        units: Sequence[Unit],
-        process: Callable[..., Result],
-        workers: int,
-        given: Given | None,
+        self, units: Sequence[Unit], process: Callable[[Unit], Result], workers: int
     ) -> None:
-        self.todo = list(reversed(units))
-        self.process, self.given = process, given
+        self.todo, self.process = list(reversed(units)), process
         self.size = min(workers, len(units))
         self.idle: list[Worker] = []
         self.busy: dict[Any, tuple[Worker, Unit]] = {}  # by pipe
@@ -160,14 +135,12 @@ class _Pool(Generic[Result]):
         )
 
     def _give(self, unit: Unit) -> None:
-        worker = self.idle.pop() if self.idle else _start(self.size, self.given)
-        process = None if worker.function is self.process else self.process
+        worker = self.idle.pop() if self.idle else _start(self.size, self.process)
         try:
-            worker.pipe.send((process, unit))
+            worker.pipe.send(unit)
         except OSError:  # it died while it had nothing to do
             self._bury(worker, unit)
             return
-        worker.function = self.process
         self.busy[worker.pipe] = worker, unit
 
     def _bury(self, worker: Worker, unit: Unit) -> None:
@@ -193,26 +166,7 @@ class _Pool(Generic[Result]):
             _kill(worker)
 
 
-@contextlib.contextmanager
-def early_workers(count: int, given: Given) -> Iterator[Sequence[Worker]]:
-    """Start processes for `run_pool` before its units are known.
-
-    If they are forked, `given` is loaded here first, and must leave no thread; else each process
-    loads it while this one goes on. Errors of loading are ignored, since units will raise them.
-    """
-    if _start_method() == "fork":
-        with contextlib.suppress(Exception):
-            given.load()
-    workers: list[Worker] = []
-    try:
-        workers.extend(_start(count, given, early=True) for _ in range(count))
-        yield workers
-    finally:
-        for worker in workers:
-            _kill(worker)
-
-
-def _start_method() -> Literal["fork", "spawn"]:
+def start_method() -> Literal["fork", "spawn"]:
     """Choose how to start processes.
 
     A forked process shares the memory of all that is loaded. Forking is safe only from a process
@@ -223,20 +177,20 @@ def _start_method() -> Literal["fork", "spawn"]:
     return "spawn"
 
 
-def _start(workers: int, given: Given | None, *, early: bool = False) -> Worker:
+def _start(workers: int, process: Callable[[Unit], object]) -> Worker:
     """Start one of `workers` processes, which ignores a Ctrl-C on the terminal.
 
     It inherits the signal blocked, so that none arrives before it is ignored.
     """
-    context: Any = multiprocessing.get_context(_start_method())
+    context: Any = multiprocessing.get_context(start_method())
     own, its = context.Pipe()
     threads = max(1, usable_cores() // workers)
-    begun = its, threads, given, early, gc.get_threshold()
-    process = context.Process(target=_work, args=begun, daemon=True)
+    begun = its, threads, process, gc.get_threshold()
+    started = context.Process(target=_work, args=begun, daemon=True)
     with _blocked_interrupt():
-        process.start()
+        started.start()
     its.close()
-    return Worker(process, own)
+    return Worker(started, own)
 
 
 @contextlib.contextmanager
@@ -260,24 +214,17 @@ def _kill(worker: Worker) -> None:
 def _work(
     pipe: Connection,
     threads: int,
-    given: Given | None,
-    early: bool,
+    process: Callable[[Unit], object],
     collected: tuple[int, int, int],
 ) -> None:
     """Do the units that come through the pipe, in a worker, until it is killed."""
     gc.set_threshold(*collected)  # a spawned process has Python's default
     _prepare(threads)
-    if given and early:
-        with contextlib.suppress(Exception):
-            given.load()
     pipe.send(None)
-    known: Callable[..., object] | None = None
     while True:
-        process, unit = pipe.recv()
-        known = process or known
-        assert known is not None
+        unit = pipe.recv()
         try:
-            answer: Any = (attempt(known, unit, given), None, "")
+            answer: Any = (attempt(process, unit), None, "")
         except BaseException as error:  # noqa: BLE001 (the parent raises it)
             answer = (None, error, traceback.format_exc())
         pipe.send(answer)
@@ -307,15 +254,10 @@ class RemoteError(Exception):
     """The traceback of an error in a worker."""
 
 
-def call(process: Callable[..., Result], unit: Unit, given: Given | None) -> Result:
-    """Call `process` with a unit, and with `given` unless that is None."""
-    return process(unit) if given is None else process(unit, given)
-
-
-def attempt(process: Callable[..., Result], unit: Unit, given: Given | None) -> Result:
+def attempt(process: Callable[[Unit], Result], unit: Unit) -> Result:
     """Do a unit; replace an error that cannot be pickled, and so not be sent to the parent."""
     try:
-        return call(process, unit, given)
+        return process(unit)
     except Exception as error:
         try:
             copy = pickle.loads(pickle.dumps(error))  # noqa: S301 (our own bytes)

@@ -29,7 +29,7 @@ from reasonpack.errors import ReasonpackError, UsageError
 from reasonpack.records.row_files import rows_of
 from reasonpack.records.unit import Record, Unit
 from reasonpack.run.context import load_context
-from reasonpack.run.pool import DEATHS, Given, attempt
+from reasonpack.run.pool import DEATHS, attempt
 from reasonpack.run.unit import pack_records
 from reasonpack.wording import one_line, printable
 
@@ -47,11 +47,7 @@ WAIT_SECONDS = 0.2
 
 
 def run_ray(
-    units: Sequence[Unit],
-    process: Callable[..., Result],
-    *,
-    workers: int | None = None,
-    given: Given | None = None,
+    units: Sequence[Unit], process: Callable[[Unit], Result], *, workers: int | None = None
 ) -> Generator[Result, None, None]:
     """Call `process` with each unit, as Ray tasks of one core each; yield results as they come.
 
@@ -59,7 +55,6 @@ def run_ray(
     when the iterator is closed are cancelled.
 
     `workers` is the number of cores to use if Ray is started here; a cluster has its own number.
-    `process` gets a unit, and `given` unless that is None.
 
     Raises:
         UsageError: Ray is not installed, or no cluster answers at RAY_ADDRESS.
@@ -71,7 +66,7 @@ def run_ray(
             if began:
                 _join(ray, workers)
             task = ray.remote(num_cpus=1, max_retries=0)(_attempt)
-        done_by = pickle.dumps((process, given))
+        done_by = pickle.dumps(process)
         yield from _results(ray, task, units, done_by)
     finally:
         if began:
@@ -129,12 +124,11 @@ def _late_interrupt() -> Iterator[None]:
 def _attempt(done_by: bytes, unit: Unit) -> Any:
     os.environ.setdefault("RAYON_NUM_THREADS", "1")  # a task has one core
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    process, given = _unpickled(done_by)
-    return attempt(process, unit, given)
+    return attempt(_unpickled(done_by), unit)
 
 
 _unpickled = lru_cache(maxsize=1)(pickle.loads)
-"""Unpickles function and `given` once in a process of Ray, so that later tasks load nothing."""
+"""Unpickles a function once in a process of Ray, so that later tasks load nothing."""
 
 
 def _results(

@@ -26,7 +26,6 @@ from reasonpack.errors import StorageError
 from reasonpack.records.unit import Unit
 from reasonpack.run.engine import Run, Watch, do_units
 from reasonpack.run.plan_file import Plan
-from reasonpack.run.pool import Given
 from reasonpack.storage.place import Place, file_names, join, remove, stamp
 from reasonpack.storage.read import digest, read_bytes
 
@@ -76,9 +75,8 @@ def done_before(
 def add_receipts(
     done: dict[int, Receipt],
     todo: Sequence[Unit],
-    do: Callable[..., Receipt],
+    do: Callable[[Unit], Receipt],
     run: Run,
-    given: Given | None = None,
 ) -> None:
     """Do units, and add their receipts to `done`, by number; see `do_units`."""
 
@@ -86,7 +84,7 @@ def add_receipts(
         done[receipt.unit.number] = receipt
         run.watch.on_receipt(receipt)
 
-    do_units(todo, do, add, run, given)
+    do_units(todo, do, add, run)
 
 
 def _check(output: Place, plan: Plan, unit: Unit) -> Finding:

@@ -151,7 +151,8 @@ def _receipts(
 
     def pack(plan: Plan, job: Job) -> list[Receipt]:
         done, todo = done_before(job.home, plan, plan.units, run.watch)
-        add_receipts(done, todo, partial(repack_unit, job=job, each_old=old), run, loaded)
+        do = partial(repack_unit, loaded=loaded, job=job, each_old=old)
+        add_receipts(done, todo, do, run)
         return [done[unit.number] for unit in plan.units]
 
     return in_stages(plan, Job.of(plan, output, plan.options), run, pack)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from reasonpack.run import parts
 from reasonpack.run.engine import Run
 from reasonpack.run.estimate import estimate
 from reasonpack.run.pack import pack_files
-from reasonpack.run.pool import Given
 from tests.changed import replace
 
 MANY = 1 << 20
@@ -34,25 +32,18 @@ def divided(monkeypatch: pytest.MonkeyPatch) -> list[Unit]:
         do: Callable[[Unit], Any],
         then: Callable[[Any], object],
         run: Run,
-        loaded: Given,
-        *_: object,
     ) -> None:
         given.extend(units)
         failed: list[RecordError] = []
         for unit in reversed(units):
             try:
-                then(do(unit, loaded))
+                then(do(unit))
             except RecordError as error:
                 failed.append(error)
         if failed:
             raise failed[-1]  # as processes do: that of the first unit
 
-    @contextlib.contextmanager
-    def none(count: int, given: object) -> Iterator[Sequence[object]]:
-        yield ()
-
     monkeypatch.setattr(parts, "do_units", backwards)
-    monkeypatch.setattr(parts, "early_workers", none)
     return given
 
 

@@ -1,29 +1,32 @@
-"""Processes of a run: their errors, their deaths, and those started early."""
+"""Processes of a run: their errors, their deaths, and what they share."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import gzip
+import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from crashing import ENVIRONMENT
-from runs import ROOT, SKIPPING, run, tree
+from runs import ROOT, SKIPPING, UNIT_BYTES, chats, run, tree
 
 from reasonpack.errors import ReasonpackError, RecordError, StorageError
 from reasonpack.records.plan import plan
 from reasonpack.records.unit import Unit
-from reasonpack.run import engine
+from reasonpack.run import engine, parts
+from reasonpack.run.context import Loaded
 from reasonpack.run.engine import Run, do_units, processes
-from reasonpack.run.pack import merge_parts, pack_files, pack_part
-from reasonpack.run.pool import Given, early_workers, run_pool
+from reasonpack.run.pack import pack_files
+from reasonpack.run.pool import run_pool
 from reasonpack.storage.place import Place
 from tests.changed import replace
 
@@ -144,50 +147,16 @@ def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["RAYON_NUM_THREADS"] == "5"
 
 
-class Noting:
-    """Notes the process that loads it."""
-
-    def __init__(self, directory: str) -> None:
-        self.directory = directory
-
-    def load(self) -> None:
-        Path(self.directory, str(os.getpid())).touch()
-
-
-def which_process(unit: Unit, *given: object) -> int:
-    return os.getpid()
-
-
-def is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def test_processes_started_early_do_the_work_and_end(tmp_path: Path) -> None:
-    with early_workers(3, Noting(str(tmp_path))) as started:
-        processes = {worker.process.pid for worker in started}
-        used = set(run_pool(units(20), which_process, workers=2, started=started))
-        assert used <= processes
-        assert {str(process) for process in used} <= {path.name for path in tmp_path.iterdir()}
-    assert not any(is_alive(process) for process in processes if process)
-
-
 LOADING = """
-import gc, os, sys, threading
+import functools, gc, os, sys, threading
 from reasonpack.records.unit import Unit
-from reasonpack.run.pool import early_workers, run_pool
+from reasonpack.run.pool import run_pool
 
 class Loaded:
     where = None
 
     def __reduce__(self):
         return Loaded, ()
-
-    def load(self):
-        self.where = self.where or os.getpid()
 
 def where_loaded(unit, loaded):
     return loaded.where, gc.get_threshold()[0]
@@ -198,10 +167,10 @@ if __name__ == "__main__":
         threading.Thread(target=threading.Event().wait, daemon=True).start()
     units = [Unit(n, 0, "chats", "plain", n, n + 1, 1, 1) for n in range(6)]
     loaded = Loaded()
-    with early_workers(2, loaded) as started:
-        more = {"given": loaded, "started": started}
-        where, collected = zip(*run_pool(units, where_loaded, workers=2, **more))
-        print({*where} == {os.getpid()}, {*collected})
+    loaded.where = os.getpid()
+    do = functools.partial(where_loaded, loaded=loaded)
+    where, collected = zip(*run_pool(units, do, workers=2))
+    print({*where} == {os.getpid()}, {*collected})
 """
 
 
@@ -261,53 +230,66 @@ def test_files_are_cut_into_units_by_several_processes_as_by_one(
         plan([files[2], *files], each=spread)
 
 
-class Failing:
-    def load(self) -> None:
+@pytest.mark.parametrize(("num_proc", "most"), [(1, 9), (2, 9), (3, 1)])
+def test_what_processes_share_is_loaded_once_before_they_are_forked(
+    num_proc: int,
+    most: int,
+    source: Path,
+    tmp_path: Path,
+    expected: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also if a unit is divided among them, and not if there is nothing to do."""
+    loaded: list[int] = []
+
+    def load(_: Loaded, input_bytes: int) -> None:
+        loaded.append(input_bytes)
         raise StorageError("nobody", "hears", "this", "one")
 
+    monkeypatch.setattr(parts, "start_method", lambda: "fork")
+    monkeypatch.setattr(Loaded, "load", load)
+    size = source.stat().st_size
+    settings = run(num_proc=num_proc, unit_bytes=size if most == 1 else UNIT_BYTES)
+    for _ in range(2):
+        manifest = pack_files([str(source)], tmp_path / "out", SKIPPING, run=settings)
+    assert loaded == [size] * (num_proc > 1)
+    assert (len(manifest.shards) == 1) == (most == 1)
+    if most > 1:
+        assert tree(tmp_path / "out") == expected
 
-class Dying:
-    def load(self) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
+
+PLANNING = """
+import sys
+from reasonpack.datasets.options import Options
+from reasonpack.run.context import Loaded
+from reasonpack.run.engine import Run
+from reasonpack.run.pack import opened
+from reasonpack.run.pool import start_method
+
+tokenizer, output, source = sys.argv[1:]
+with opened([source], output, Loaded(Options(tokenizer=tokenizer)), run=Run()):
+    print(start_method())
+"""
 
 
-@pytest.mark.parametrize("given", [Failing(), Dying()])
-def test_what_goes_wrong_early_stops_nothing(given: Given) -> None:
-    with early_workers(2, given) as started:
-        assert len(set(run_pool(units(6), which_process, workers=2, started=started))) <= 4
-
-
-def test_an_early_start_does_not_change_a_byte(
-    source: Path, tmp_path: Path, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    counts = []
-
-    @contextlib.contextmanager
-    def counted(count: int, given: Given) -> Iterator[Any]:
-        counts.append(count)
-        with early_workers(count, given) as started:
-            yield started
-
-    monkeypatch.setattr(engine, "early_workers", counted)
-    pack_files([str(source)], tmp_path / "short", SKIPPING, run=run(num_proc=2))
-    assert counts == []
-    monkeypatch.setattr(engine, "WORTH_STARTING", 1)
-    for workers in (1, 2, 2):  # the last time there is nothing to do
-        pack_files([str(source)], tmp_path / "out", SKIPPING, run=run(num_proc=workers))
-    packed = source.with_suffix(".jsonl.gz")
-    packed.write_bytes(gzip.compress(source.read_bytes()))
-    pack_files([str(packed)], tmp_path / "one", SKIPPING, run=run(num_proc=2))
-    assert counts == []
-    pack_files([str(source)], tmp_path / "out", SKIPPING, overwrite=True, run=run(num_proc=2))
-    for index in (0, 1):
-        settings = run(num_proc=2)
-        pack_part([str(source)], tmp_path / "parts", SKIPPING, index=index, count=2, run=settings)
-    merge_parts(tmp_path / "parts")
-    assert counts == [2, 2]
-    assert tree(tmp_path / "out") == tree(tmp_path / "parts") == expected
-    bad = replace(SKIPPING, tokenizer=str(tmp_path / "none"))
-    with pytest.raises(ReasonpackError, match="none: does not exist"):
-        pack_files([str(source)], tmp_path / "bad", bad, run=run(num_proc=2))
+@pytest.mark.skipif(sys.platform != "linux", reason="they are spawned elsewhere")
+@pytest.mark.parametrize("kind", ["jsonl", "json", "gz", "parquet", "arrow"])
+def test_a_plan_leaves_no_thread_that_forbids_to_fork(kind: str, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in chats(bad=False).splitlines()]
+    path, table = tmp_path / f"chats.{kind}", pa.Table.from_pylist(rows)
+    if kind == "parquet":
+        pq.write_table(table, path)
+    elif kind == "arrow":
+        with pa.ipc.new_stream(path, table.schema) as file:
+            file.write_table(table)
+    else:
+        content = json.dumps(rows).encode() if kind == "json" else chats(bad=False)
+        path.write_bytes(gzip.compress(content) if kind == "gz" else content)
+    command = [sys.executable, "-c", PLANNING, SKIPPING.tokenizer, tmp_path / "out", path]
+    environment = {**ENVIRONMENT, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment["JE_ARROW_MALLOC_CONF"] = "background_thread:false"  # as the command sets it
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout == "fork\n"
 
 
 def test_this_process_does_units_in_order() -> None:

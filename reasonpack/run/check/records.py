@@ -73,7 +73,7 @@ def check_records(inputs: Sequence[str], options: Options, run: Run) -> Records:
 
 def _of_units(plan: Plan, job: Job, run: Run, loaded: Loaded) -> Records:
     found = Records(grouping=plan.grouping)
-    for each in results_of(plan.units, partial(_of_unit, job=job), run, loaded):
+    for each in results_of(plan.units, partial(_of_unit, loaded=loaded, job=job), run):
         found.counts.add(each.counts)
         found.first = {**each.first, **found.first}
     return found
