@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,13 +27,13 @@ from reasonpack.records.beside import with_answer
 from reasonpack.records.draft import MEDIA_FIELDS, REASONING, is_absent, joined, media
 from reasonpack.records.flags import read_record_weight, weight_fields
 from reasonpack.records.message import MESSAGE_FIELDS, Message, ReadMessages, read_messages
+from reasonpack.records.no_messages import no_messages
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.renaming import renamed
 from reasonpack.records.row_files import plain
-from reasonpack.records.strict_json import quoted
 from reasonpack.records.tool_calls import ARGUMENTS, contradictions
 from reasonpack.records.tools import TOOL_FIELDS, json_field, read_tools
-from reasonpack.records.unknown import Field, UnknownFieldError, misspelt, sorted_out
+from reasonpack.records.unknown import Field, UnknownFieldError, sorted_out
 from reasonpack.records.unread import unread_in_record
 from reasonpack.records.value_types import typed, wrong_type
 
@@ -167,9 +167,7 @@ def conversation_of(
     notes: tuple[str, ...] = ()
     if reading.renamed:
         record, notes = renamed(record, reading.renamed, "", known=READ | frozenset(REASONING))
-    for name in MEDIA_FIELDS:
-        if not is_absent(record.get(name)):
-            raise media(name, f"{name} of the record")
+    notes += tuple(_left_out_media(record, reading))
     container = _container(record)
     text = record[container]
     if container in _LISTS and isinstance(text, str) and text.lstrip().startswith("["):
@@ -184,8 +182,8 @@ def conversation_of(
     _check(messages, container)
     own_id, tools = typed(record.get("id"), str | int | None, "id"), read_tools(record)
     return Conversation(
-        where if own_id in (None, "") else str(own_id),
-        where,
+        id=where if own_id in (None, "") else str(own_id),
+        where=where,
         messages=tuple(messages),
         tools=tools,
         template_kwargs=_template_kwargs(record),
@@ -193,6 +191,15 @@ def conversation_of(
         notes=_notes(messages if notes_messages else (), tools, (*notes, *read.notes)),
         weight=read_record_weight(record, weighs=reading.weighs),
     )
+
+
+def _left_out_media(record: dict[str, Any], reading: Reading) -> Iterator[str]:
+    """Yield a note for each field of media that is to be left out; refuse the others."""
+    for name in (name for name in MEDIA_FIELDS if not is_absent(record.get(name))):
+        if f"record.{name}" not in reading.ignored:
+            fix = f"pass --ignore-fields record.{name} if the messages show none"
+            raise media(name, f"{name} of the record", otherwise=fix)
+        yield f"left-out record.{name}"
 
 
 def _read_all(
@@ -225,6 +232,8 @@ def _notes(
 ) -> dict[str, int]:
     found = Counter(note for message in messages for note in message.noticed)
     found.update(notes)
+    if not tools and any(message.tool_calls for message in messages):
+        found["no-tools"] = 1
     if tools:
         calls = [(c.name, c.arguments) for message in messages for c in message.tool_calls]
         found.update(f"argument-type {each}" for each in contradictions(calls, tools))
@@ -247,16 +256,7 @@ def _container(record: dict[str, Any]) -> str:
         what = f"{' and '.join(found)}, expected one of them"
         raise RecordError("conflict", "", what, fix="Keep the one to train on.")
     if not found:
-        what = f"no messages among the fields {quoted(', '.join(map(str, record)))}, expected some"
-        like = misspelt(record, (*_LISTS, "completion"))
-        fix = "Write messages, conversations, conversation, or prompt and completion."
-        fix = f"Pass --field {like[0]}={like[1]}." if like else fix
-        parts = {n: v.keys() for n, v in record.items() if isinstance(v, dict) and n.isidentifier()}
-        asked = [f"{name}=request" for name in parts if {"messages", "input"} & parts[name]]
-        said = [f"{n}=response" for n in parts if {"choices", "output", "role"} & parts[n]]
-        if asked and said:
-            fix = f"Pass --field {asked[0]} --field {said[0]}."
-        raise RecordError("missing", "", what, fix=fix)
+        raise no_messages(record, (*_LISTS, "completion"))
     return found[0]
 
 

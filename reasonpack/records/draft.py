@@ -201,9 +201,10 @@ def _flags(message: Mapping[str, Any]) -> set[Any]:
     return {value == 1 if value in (0, 1) else repr(value) for value in values if value is not None}
 
 
-def media(path: str, what: str) -> RecordError:
-    """Make the error for an image, audio, video or file at `path`."""
-    fix = "Only text can be packed: leave the record out, or pass --on-error skip to collect such."
+def media(path: str, what: str, *, otherwise: str = "") -> RecordError:
+    """Make the error for an image, audio, video or file at `path`; `otherwise` is another fix."""
+    fix = "Only text can be packed: leave the record out, or pass --on-error skip to collect such"
+    fix += f"; or {otherwise}." if otherwise else "."
     return RecordError("media", path, f"{what}, expected text", fix=fix)
 
 

@@ -35,7 +35,7 @@ from reasonpack.records.reasoning import (
 )
 from reasonpack.records.renaming import renamed, with_known_role
 from reasonpack.records.tool_calls import Call, Function, ToolCall, read_tool_calls
-from reasonpack.records.unknown import UnknownFieldError, misspelt, sorted_out
+from reasonpack.records.unknown import UnknownFieldError, meant, misspelt, sorted_out
 from reasonpack.records.unread import unread_in_messages
 from reasonpack.records.value_types import typed
 
@@ -275,7 +275,9 @@ def _role(raw: Mapping[str, Any], fields: _Fields, path: str) -> str:
 
 
 def _no_content(path: str, raw: Mapping[str, Any]) -> RecordError:
-    like = misspelt(raw, ("content", "value"))
+    texts = [name for name, value in raw.items() if isinstance(value, str) and value]
+    named = [(name, "content") for name in texts if meant(name) in ("content", "system")]
+    like = misspelt(raw, ("content", "value")) or next(iter(named), None)
     what = f"no content{f', but {like[0]!r}' if like else ''}, expected text"
     fix = f"Pass --field {like[0]}={like[1]}." if like else 'Write "" where the text is empty.'
     return RecordError("content", f"{path}.content", what, fix=fix)

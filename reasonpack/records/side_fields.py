@@ -27,6 +27,7 @@ from reasonpack.records.draft import (
     media,
     without,
 )
+from reasonpack.records.reasoning import repeats
 from reasonpack.records.responses import reasoning_of_item
 from reasonpack.records.strict_json import quoted
 from reasonpack.records.value_types import typed
@@ -102,7 +103,12 @@ def read_side_fields(draft: Draft) -> Draft:
             left[_WRAPPER] = rest
     if not found:
         return Draft(draft.source, draft.path, left, draft.places)
-    written = {draft.place(name): text for name, text in _plain(message).items()}
+    said = content_of(message)
+    written = {
+        draft.place(name): text
+        for name, text in _plain(message).items()
+        if not (isinstance(said, str) and said and repeats(text, said, name=name))
+    }
     (first, text), *others = (written | found).items()
     for path, other in others:
         if other != text:

@@ -47,13 +47,14 @@ def _tools(record: dict[str, Any], name: str) -> list[dict[str, Any]]:
         return []
     if not isinstance(tools, list):
         raise wrong_type(name, type(tools).__name__, "a list of tools")
-    for i, tool in enumerate(tools):
-        if not isinstance(tool, dict):
-            raise wrong_type(f"{name}[{i}]", type(tool).__name__, "an object")
     return [_tool(tool, name, f"{name}[{i}]") for i, tool in enumerate(tools)]
 
 
-def _tool(tool: dict[str, Any], name: str, path: str) -> dict[str, Any]:
+def _tool(tool: Any, name: str, path: str) -> dict[str, Any]:
+    if isinstance(tool, str) and tool.lstrip().startswith("{"):
+        tool = strict_json.decode(tool.encode(), path)
+    if not isinstance(tool, dict):
+        raise wrong_type(path, type(tool).__name__, "an object")
     kind = tool.get("type")
     if "function" in tool:
         return tool

@@ -111,7 +111,10 @@ def _fix(named: Sequence[Field]) -> str:
     names = [_argument(each.name) for each in named]
     renamed = [f"--field {_argument(f'{each.name}={each.near}')}" for each in named if each.near]
     them = "it" if len(named) == 1 else "them"
-    fix = f"--ignore-fields {','.join(names)} to leave {them} out."
+    fix = f"--ignore-fields {','.join(names)} to leave {them} out"
+    if any(re.search("(tool|function)_?(call|use)s?$", each.name) for each in named):
+        fix += " (an answer whose call is left out is trained to end before it)"
+    fix += "."
     if renamed:
         them = "it" if len(named) == 1 else "those with a like"
         return f"pass {' '.join(renamed)} to read {them}, or {fix}"
@@ -242,12 +245,13 @@ def meant(key: str) -> str:
     """Return the known name that the field `key` probably means, by a word in it; else empty."""
     if re.search(r"(finish|stop|done|end)\w*reason", key, re.IGNORECASE):
         return "finish_reason"
-    word = SIGNAL.search(key)
+    word = SIGNAL.search(key) or _THOUGHT.search(key)
     return _MEANT.get(key if word is None else word[0].lower(), "")
 
 
 INSTRUCTED = frozenset(("system_prompt", "system_message", "instructions", "developer"))
 """Fields of a record that hold a system text."""
+_THOUGHT = re.compile(r"(?<![a-z])cot$|rationale|scratchpad", re.IGNORECASE)
 _MEANT = {
     **dict.fromkeys(INSTRUCTED, "system"),
     **dict.fromkeys(("cot", "rationale", "scratchpad"), "reasoning_content"),
@@ -260,6 +264,7 @@ _MEANT = {
 
 def _suitable(key: str, name: str, value: object, known: Known) -> str:
     """Return `name` if the type of the value lets the field `key` be read as it; else empty."""
+    name = "tool_calls" if name == "tools" and "tool_calls" in known.likely else name
     kind = known.likely.get(name)
     suits = isinstance(value, kind) if kind else False
     if isinstance(value, bool | int):  # a flag, whose name must not mean the opposite

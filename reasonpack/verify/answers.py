@@ -44,6 +44,9 @@ def answers_of(record: Json) -> list[Found]:
     observed = isinstance(record.get("input"), list | dict) and names == ["output"]
     if not isinstance(record.get("output"), list) and not observed:
         names = [name for name in names if name != "output"]  # only a list of items is an answer
+    items = record.get("output") if names == ["output"] else None
+    if isinstance(items, list) and all(isinstance(e, dict) and "message" in e for e in items):
+        names, record = ["choices"], {**record, "choices": items}
     pair = [name for name in ("chosen", "rejected") if name in names]
     if names != pair and len(names) > 1:
         raise Refused("two answers")

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 
 from reasonpack.verify.chat import Message, Refused
-from reasonpack.verify.names import END
+from reasonpack.verify.names import END, TAG
 
 PARTS = ("reasoning", "response", "tool-calls")
 
@@ -156,3 +156,28 @@ def find_reasoning_end(message: Message, completion: str, closer: str) -> tuple[
         return 0, len(completion)
     least = at + len(closer.strip())
     return least, least + len(completion[least:]) - len(completion[least:].lstrip())
+
+
+def is_prompt(text: str, end: str) -> bool:
+    r"""Return whether a user's text ends as a prompt does, perhaps without its special tokens.
+
+    `end` is what follows the last text of the user in a prompt.
+
+    >>> is_prompt("<|user|>2+2?<|bot|>\n", "<|bot|>\n"), is_prompt("user\n2+2?\nbot", "<|s|>bot\n")
+    (True, True)
+    """
+    text, end = _undecided(text), _undecided(end)
+    word = re.sub(r"<[^<>\s]*>", "", end).strip()
+    if word == end:
+        return False
+    lines = text.split("\n")
+    ends = text.endswith(end) and text != end
+    return ends or (bool(word) and text.startswith(_ROLES) and lines[-1] == word)
+
+
+_ROLES = ("user\n", "system\n")
+
+
+def _undecided(prompt: str) -> str:
+    """Return a prompt without white space around it, and without reasoning that it opens."""
+    return re.sub(rf"{TAG}\s*({END})?\s*$", "", prompt).strip()

@@ -36,6 +36,7 @@ def _list(value: Any, name: str) -> list[Any]:
 
 
 def _tool(tool: Any, name: str) -> Json:
+    tool = decode(tool.encode(), name) if isinstance(tool, str) else tool
     if not isinstance(tool, dict):
         raise Refused(f"{name}: expected objects")
     if "function" in tool:

@@ -12,7 +12,13 @@ from reasonpack.verify.chat import Chat, Json, Message, NotChecked, Refused
 from reasonpack.verify.history import find_messages
 from reasonpack.verify.marks import marked
 from reasonpack.verify.one_view import OneView, TextView
-from reasonpack.verify.parts import PARTS, contains_token, has_part, stretches
+from reasonpack.verify.parts import (
+    PARTS,
+    contains_token,
+    has_part,
+    is_prompt,
+    stretches,
+)
 from reasonpack.verify.rules import Rules
 from reasonpack.verify.stop import contradiction
 
@@ -65,6 +71,7 @@ def build_views(chat: Chat, rules: Rules, parts: Sequence[str] = PARTS) -> TextV
         try:
             _refuse(message, number, rules)
             one = _prepared(stories, number, rules)
+            _refuse_prompts(chat.messages[:number], one)
             view = one.view()
             trained = view and stretches(
                 message, view.completion, view.reasoning_end, rules.closer, parts
@@ -101,6 +108,15 @@ def _refuse(message: Message, number: int, rules: Rules) -> None:
     for token in (*rules.stops.listed, *(each.token.strip() for each in rules.claimed)):
         if token and contains_token(message, token):
             raise Refused(f"messages[{number}]: the stop token {token!r} in its text or calls")
+
+
+def _refuse_prompts(messages: Sequence[Message], one: OneView) -> None:
+    """Refuse a text of a user that is a whole prompt, as a template wrote it."""
+    last = messages[-1].content.strip() if messages and messages[-1].role == "user" else ""
+    end = one.prompt.rpartition(last)[2] if last in one.prompt and last else ""
+    for number, each in enumerate(messages):
+        if each.role == "user" and is_prompt(each.content, end):
+            raise Refused(f"messages[{number}]: a whole prompt as the text of a user")
 
 
 def _prepared(stories: Sequence[tuple[Chat, Sequence[Json]]], number: int, rules: Rules) -> OneView:

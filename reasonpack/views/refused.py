@@ -133,6 +133,35 @@ def refuse_stop_inside(message: Message, index: int, behaviour: Behaviour) -> No
                 raise RecordError("stop-token", f"messages[{index}]", what, fix=fix)
 
 
+_TOKEN = re.compile(r"<[^<>\s]*>")
+_BARE = ("user\n", "system\n")
+"""How a prompt begins whose special tokens were left out."""
+
+
+def refuse_rendered(messages: Sequence[Message], behaviour: Behaviour) -> None:
+    """Refuse a user message that is a whole prompt, as a template wrote it.
+
+    Such a text ends with the end of a user message and the header of an answer; logs of trainers
+    leave out their special tokens.
+
+    Raises:
+        RecordError: there is one.
+    """
+    header = (behaviour.ends.get("user", "") + behaviour.header).strip()
+    bare = _TOKEN.sub("", header).strip()
+    for index, message in enumerate(messages):
+        if message.role != "user" or bare == header:
+            continue
+        text = (message.content or "").strip().removesuffix("<think>").rstrip()
+        is_bare = bool(bare) and text.startswith(_BARE) and text.endswith(f"\n{bare}")
+        if (text.endswith(header) and text != header) or is_bare:
+            what = f"a text that ends as a prompt does ({header!r}), so a chat template wrote it, "
+            what += "expected what the user wrote"
+            fix = "Write the messages of this prompt, or log its token ids and those of the answer"
+            fix += " as calls; or leave the record out (--on-error skip)."
+            raise RecordError("content", f"messages[{index}].content", what, fix=fix)
+
+
 Shown = Sequence[tuple[int, int]]
 """For each message: where it and all before it end, and where the last user message ends."""
 

@@ -35,6 +35,7 @@ from reasonpack.views.past import Past, Prompt
 from reasonpack.views.refused import (
     check_context,
     no_completion,
+    refuse_rendered,
     refuse_stop_inside,
     without_reasoning,
 )
@@ -148,6 +149,7 @@ def _each_view(
     conversation: Conversation, rendering: Rendering, train_on: str, past: Past | None
 ) -> Iterator[View | Untrained]:
     messages, behaviour = conversation.messages, rendering.behaviour
+    refuse_rendered(messages, behaviour)
     chosen = read_train_on(train_on)
     asked = chosen.messages(messages)
     before = past.known_prompt() if past else Prompt()

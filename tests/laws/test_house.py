@@ -149,6 +149,7 @@ TESTED_TOGETHER = {
     "run/test_named_inputs": "datasets.shares",
     "records/test_groups": "records.record_places",
     "records/test_plan": "records.formats",
+    "records/test_refused_records": "records.no_messages",
     "records/test_unknown": "records.options records.reading records.renaming records.unread",
     "rows/test_forest": "rows.encoded_views rows.sample",
     "rows/test_shard": "choices datasets.shards",

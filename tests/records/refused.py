@@ -136,7 +136,46 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         {"text": "hi", "\x1b[2J": 1},
         "missing",
         "no messages among the fields 'text, \\x1b[2J', expected some",
-        "Write messages, conversations, conversation, or prompt and completion.",
+        (
+            "Write messages, conversations, conversation, or prompt and completion; or name the "
+            "fields that hold them, with --field NAME=prompt --field NAME=completion."
+        ),
+    ),
+    "messages under another name": (
+        {"trajectory": [ASK, ANSWER], "prompt": [ASK]},
+        "missing",
+        "no messages among the fields 'trajectory, prompt', expected some",
+        "Pass --field trajectory=messages.",
+    ),
+    "messages as JSON text under one of two other names": (
+        {"chat": json.dumps([ASK, ANSWER]), "chat_again": [ASK, ANSWER]},
+        "missing",
+        "no messages among the fields 'chat, chat_again', expected some",
+        "Pass --field chat=messages or --field chat_again=messages.",
+    ),
+    "a question and its answer": (
+        {"Question": "2+2?", "Response": "4", "input": "", "answer": "4"},
+        "missing",
+        "no messages among the fields 'Question, Response, input, answer', expected some",
+        "Pass --field Question=prompt --field Response=completion.",
+    ),
+    "an answer to a prompt": (
+        {"prompt": "2+2?", "output": "4"},
+        "missing",
+        "no messages among the fields 'prompt, output', expected some",
+        "Pass --field output=completion.",
+    ),
+    "texts of messages under another name": (
+        chat({"role": "user", "text": "2+2?"}, ANSWER),
+        "content",
+        "messages[0].content: no content, but 'text', expected text",
+        "Pass --field text=content.",
+    ),
+    "the name of an image": (
+        {"messages": [ASK, ANSWER], "image": "registry/boats:1"},
+        "media",
+        "image: image of the record, expected text",
+        f"{MEDIA[:-1]}; or pass --ignore-fields record.image if the messages show none.",
     ),
     "a request under another name": (
         {"inputs": {"messages": [ASK]}, "outputs": ANSWER},

@@ -87,6 +87,7 @@ SAID = [("user", "2+2?"), ("assistant", "4", "Easy.")]
             {"choices": [{"message": ANSWER}]})}},
         {"request": {"messages": [ASK]}, "response": {"message": ANSWER}},
         {"input": [ASK], "output": ANSWER},
+        {"input": [ASK], "output": [{"index": 0, "message": ANSWER, "finish_reason": "stop"}]},
         {"input": {"messages": [ASK]}, "output": {"choices": [{"message": ANSWER}]}},
         {"messages": [ASK], "candidates": [{"message": ANSWER}]},
         {"messages": [ASK], "group": "g", "response": ANSWER, "metadata": {"a": 1}},

@@ -138,7 +138,9 @@ def test_a_thought_that_repeats_the_answer_is_no_reasoning(name: str) -> None:
     assert set(reasonings(conversation)) == {None}
     assert [m.content for m in conversation.messages] == [m["content"] for m in record["messages"]]
     answers = [m for m in record["messages"] if m["role"] == "assistant"]
-    assert conversation.notes == {"repeated-reasoning": len(answers)}
+    calls = any("tool_calls" in message for message in answers)
+    expected = {"repeated-reasoning": len(answers)} | ({"no-tools": 1} if calls else {})
+    assert conversation.notes == expected
 
 
 # ------------------------------------------------------------ nulls
@@ -192,7 +194,7 @@ def test_arguments_as_text_have_the_nulls_that_were_written() -> None:
     call = {"name": "f", "arguments": '{"a": null}'}
     row = parse_row(answer(tool_calls=[call]), "x")
     assert row.messages[1].tool_calls[0].arguments == {"a": None}
-    assert row.notes == {"null-argument": 1}
+    assert row.notes == {"null-argument": 1, "no-tools": 1}
 
 
 # ------------------------------------------------------------ null, stray, cut

@@ -20,7 +20,7 @@ SHAPES = sorted((Path(__file__).parent / "shapes").glob("*.jsonl"))
 NOTICED = {
     "nemotron": {"unread record.reasoning": 2},
     "openthoughts": {"form <|begin_of_thought|>": 1},
-    "swe_agent": {"repeated-reasoning": 2},
+    "swe_agent": {"repeated-reasoning": 2, "no-tools": 1},
 }
 """What is noticed of a file, where that is anything."""
 LONG = (

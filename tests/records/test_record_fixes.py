@@ -213,6 +213,15 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "--ignore-fields reasoning_contnet",
     ),
     "a misspelt role": ("--field rol=role",),
+    "messages under another name": ("--field trajectory=messages",),
+    "messages as JSON text under one of two other names": (
+        "--field chat=messages",
+        "--field chat_again=messages",
+    ),
+    "a question and its answer": ("--field Question=prompt --field Response=completion",),
+    "an answer to a prompt": ("--field output=completion",),
+    "texts of messages under another name": ("--field text=content",),
+    "the name of an image": ("--ignore-fields record.image",),
     "a request under another name": ("--field inputs=request --field outputs=response",),
     "reasoning that is a list, in a wrapper": (
         "--ignore-fields provider_specific_fields.reasoning_content",

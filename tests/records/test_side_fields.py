@@ -38,6 +38,7 @@ READ: dict[str, dict[str, Any]] = {
         "thinking_blocks": [BLOCK],
         "reasoning_content": "Think one.",
     },
+    "LiteLLM, with the text as thought": {"thinking_blocks": [BLOCK], "thought": "Answer one."},
     "LiteLLM, items": {"reasoning_items": [ITEM]},
     "a provider's field": {"provider_specific_fields": {"reasoning_content": "Think one."}},
     "a provider's other name": {"provider_specific_fields": {"reasoning": "Think one."}},

@@ -27,7 +27,7 @@ FLAT = {"type": "function", **FUNCTION, "strict": None}
     ],
 )
 def test_tools_of_any_service(name: str, tool: dict[str, Any]) -> None:
-    for written in ([tool], json.dumps([tool])):
+    for written in ([tool], json.dumps([tool]), [json.dumps(tool)]):
         assert read(ASK, ANSWER, **{name: written}).tools == (TOOL,)
         assert read(ASK, ANSWER, **{"tools": [TOOL], name: written}).tools == (TOOL,)
 

@@ -38,7 +38,8 @@ def of_record(**fields: Any) -> Json:
 
 def of_call(**fields: Any) -> Json:
     function = {"name": "f", "arguments": {}, **fields.pop("function", {})}
-    return of_answer(tool_calls=[{"type": "function", "function": function, **fields}])
+    answer = of_answer(tool_calls=[{"type": "function", "function": function, **fields}])
+    return {**answer, "tools": [TOOL]}
 
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
@@ -49,6 +50,8 @@ REFUSED: list[tuple[Json, dict[str, str]]] = [
     (of_answer(think="a"), {"think": "reasoning_content"}),
     (of_answer(thoughts="a"), {"thoughts": "thought"}),
     (of_answer(cot="a"), {"cot": "reasoning_content"}),
+    (of_answer(tool_uses=[{"name": "f", "arguments": {}}]), {"tool_uses": "tool_calls"}),
+    (of_answer(function_calls="f()"), {"function_calls": ""}),
     (of_answer(reasoning_contnet="a"), {"reasoning_contnet": "reasoning_content"}),
     (of_answer(thoughts=["a"]), {"thoughts": ""}),
     (of_answer(masked=0), {"masked": ""}),
@@ -60,7 +63,7 @@ REFUSED: list[tuple[Json, dict[str, str]]] = [
     (of_call(result="5"), {"tool_calls.result": ""}),
     (of_call(function={"thought": "a"}), {"tool_calls.function.thought": ""}),
     (
-        of_answer(function_call={"name": "f", "arguments": {}, "why": "a"}),
+        {"tools": [TOOL], **of_answer(function_call={"name": "f", "arguments": {}, "why": "a"})},
         {"function_call.why": ""},
     ),
     (
@@ -86,6 +89,8 @@ REFUSED: list[tuple[Json, dict[str, str]]] = [
     ({"prompt": [ASK], "completion": [{"role": "assistant", "content": "4"}], "thought": "a"},
      {"record.thought": ""}),
     ({"prompt": "2+2?", "completion": "4", "cot": "Add."}, {"cot": "reasoning_content"}),
+    ({"prompt": "2+2?", "completion": "4", "Complex_CoT": "Add."},
+     {"Complex_CoT": "reasoning_content"}),
     ({"prompt": "2+2?", "completion": "4", "thoughts": "Add."}, {"thoughts": "reasoning_content"}),
     ({"prompt": "2+2?", "completion": "4", "train": False}, {"record.train": ""}),
     (of_record(train=0), {"record.train": ""}),
@@ -309,6 +314,15 @@ def test_reasoning_of_a_user_is_not_to_be_read_as_such() -> None:
     with pytest.raises(UnknownFieldError) as caught:
         read(of_record(messages=[message, {"role": "assistant", "content": "4"}]))
     assert caught.value.fix == "pass --ignore-fields reasoning_contnet to leave it out."
+
+
+def test_leaving_out_calls_is_named_with_what_it_trains() -> None:
+    with pytest.raises(UnknownFieldError) as caught:
+        read(of_answer(function_calls="f()"))
+    assert caught.value.fix == (
+        "pass --ignore-fields function_calls to leave it out (an answer whose call is left out is "
+        "trained to end before it)."
+    )
 
 
 def test_renaming_to_what_is_there_is_refused() -> None:

@@ -177,6 +177,7 @@ READ: dict[str, Any] = {
     "bodies as JSON text": {"request": {"body": json.dumps({"messages": [ASK]})}, "response": {
         "body": json.dumps({"choices": [{"message": ANSWER}]})}},
     "a text that is JSON": {"messages": [ASK], "response": '{"choices": [{"text": "4"}]}'},
+    "choices as the output": {"input": [ASK], "output": [{"message": ANSWER, "index": 0}]},
     "an observation": {"input": [ASK], "output": ANSWER},
     "an observation of texts": {"input": {"messages": [ASK]}, "output": "4"},
     "a system text before another": {"request": {"instructions": "Hi.", "input": [

@@ -39,7 +39,12 @@ def outcome(read: Callable[[dict[str, Any]], Any], record: dict[str, Any]) -> st
 def test_both_read_the_same(names: tuple[str, str]) -> None:
     for one, other in itertools.product(TOOLS, repeat=2):
         first, second = names
-        for record in {first: [one], second: [other]}, {first: json.dumps([one, other])}:
+        texts = [json.dumps(each) for each in (one, other)]
+        for record in (
+            {first: [one], second: [other]},
+            {first: json.dumps([one, other])},
+            {first: texts},
+        ):
             made = outcome(packed.read_tools, record)
             assert made == outcome(checked.read_tools, record), record
 

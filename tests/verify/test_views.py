@@ -110,6 +110,26 @@ def test_reasoning_alone_in_the_content_is_as_the_record_has_it() -> None:
     assert made.views[0].completion == "\nTwo "
 
 
+@pytest.mark.parametrize(
+    ("text", "is_prompt"),
+    [
+        ("<|user|>2+2?<|im_start|>bot\n", True),
+        ("<|user|>2+2?<|im_start|>bot\n<think>\n", True),
+        ("user\n2+2?\nbot\n", True),
+        ("user\n2+2? A bot", False),
+        ("Ask the\nbot", False),
+    ],
+)
+def test_a_prompt_that_a_template_wrote_is_no_text_of_a_user(text: str, is_prompt: bool) -> None:
+    shown = f"{{{{ m.content }}}}<|end|>{END}<|im_start|>bot\n{{% endif %}}"
+    rule = rules(f"{USER}<|im_start|>bot\n{shown}", STOPS)
+    if is_prompt:
+        with pytest.raises(Refused, match="a whole prompt"):
+            views(rule, {"role": "user", "content": text}, said("Four."))
+    else:
+        assert views(rule, {"role": "user", "content": text}, said("Four.")).views
+
+
 @pytest.mark.parametrize("thought", ["It is four, surely.", "Two.</think>"])
 @pytest.mark.parametrize("content", ["It is four, surely.", ""])
 def test_reasoning_that_a_template_drops_is_as_the_record_has_it(

@@ -153,6 +153,27 @@ def test_a_message_of_the_context_that_is_not_shown() -> None:
     assert build(SPOKEN, (ASK, said("assistant", "B"))) == 1
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\n",
+        "<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\n<think>\n",
+        "system\nBe brief.\nuser\nQ\nassistant\n",
+        "user\nQ\nassistant\n<think>\n",
+    ],
+)
+def test_a_prompt_that_a_template_wrote_is_no_text_of_a_user(text: str) -> None:
+    with pytest.raises(RecordError, match="a chat template wrote it") as caught:
+        build(SHOWS, (*BEFORE, said("user", text), said("assistant", "B")))
+    assert caught.value.path == "messages[3].content"
+    assert build(SHOWS, (*BEFORE, said("user", "Q"), said("assistant", "B"))) == 2
+
+
+@pytest.mark.parametrize("text", ["Ask my\nassistant", "user\nan assistant", "<|im_start|>"])
+def test_other_texts_are_no_prompt_that_a_template_wrote(text: str) -> None:
+    assert build(SHOWS, (said("user", text), said("assistant", "B"))) == 1
+
+
 def test_an_answer_that_lacks_reasoning_may_be_an_error() -> None:
     story = (ASK, said("assistant", "B"), ASK, Message("assistant", "C", "R"))
     opens = chatml(opens="<think>")

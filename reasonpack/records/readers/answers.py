@@ -62,6 +62,16 @@ class Answer(Struct, frozen=True, kw_only=True):
     continues: bool = False
 
 
+def with_choices(own: Level) -> Level:
+    """Read a list of choices in `output` under the name that services give it."""
+    output = own.fields.get("output")
+    if "choices" in own.fields or not (isinstance(output, list) and output):
+        return own
+    if not all(isinstance(each, dict) and isinstance(each.get("message"), dict) for each in output):
+        return own
+    return replace(own, fields={**without(own.fields, ["output"]), "choices": output})
+
+
 def answers_of(value: Any, at: Place) -> list[Answer]:
     """Return the answers in a response.
 

@@ -30,7 +30,13 @@ from reasonpack.records.call_draft import (
     CallDraft,
     Role,
 )
-from reasonpack.records.draft import REASONING, is_absent, is_answer, is_effort, reasoning_beside
+from reasonpack.records.draft import (
+    REASONING,
+    is_absent,
+    is_answer,
+    is_effort,
+    reasoning_beside,
+)
 from reasonpack.records.readers.answers import (
     Answer,
     answers_of,
@@ -38,6 +44,7 @@ from reasonpack.records.readers.answers import (
     candidate,
     candidates_of,
     unwrapped,
+    with_choices,
 )
 from reasonpack.records.readers.levels import (
     TOKEN_FIELDS,
@@ -119,7 +126,7 @@ def is_call(record: object) -> bool:
         for name in TOKEN_NAMES[kind]
     )
     has_ids |= isinstance(record.get("tokens"), list) and "response_length" in record
-    answers = [name for name in ANSWERS if not is_absent(record.get(name))]
+    answers = _names_of_answers(record)
     asked = [name for name in (*PROMPTS, "request") if not is_absent(record.get(name))]
     answers += ["request"] if "request" in asked and {"response", "error"} & record.keys() else []
     is_pair = all(isinstance(record.get(name), list) for name in PAIR)
@@ -158,7 +165,7 @@ def calls_of(
     is_text = any(isinstance(record.get(key), str) for key in ("response", "completion"))
     reasons = [name for name in REASONING if is_text and not is_effort(record.get(name))]
     read = OF_A_CALL | {request} | passed | frozenset(reasons)
-    own = _with_prompt_of_pair(place.level(record, read))
+    own = with_choices(_with_prompt_of_pair(place.level(record, read)))
     asked = [each for each in (outer, own, _request(own, request)) if each]
     answers: Sequence[tuple[Answer | None, Role]] = _answers(own) or [(None, "none")]
     own_id = next((own.fields[key] for key in IDS if not is_absent(own.fields.get(key))), "")
@@ -209,10 +216,7 @@ def _request(own: Level, key: str) -> Level | None:
 def _answers(own: Level) -> list[tuple[Answer, Role]]:
     """Return the answers of a call, each with its role."""
     fields = own.fields
-    found = [name for name in ANSWERS if not is_absent(fields.get(name))]
-    if not isinstance(fields.get("output"), list):
-        is_answer_to = not found[1:] and isinstance(fields.get("input"), list | dict)
-        found = [name for name in found if name != "output" or is_answer_to]
+    found = _names_of_answers(fields)
     pair = [name for name in PAIR if name in found]
     if len(found) > 1 and found != pair:
         what = f"{' and '.join(found)}, expected one of them"
@@ -238,6 +242,15 @@ def _answers(own: Level) -> list[tuple[Answer, Role]]:
     else:
         answers = answers_of(value, place)
     return [(answer, "none") for answer in answers]
+
+
+def _names_of_answers(fields: Mapping[str, Any]) -> list[str]:
+    """Return which fields hold answers; `output` is one next to an input, or a list of items."""
+    found = [name for name in ANSWERS if not is_absent(fields.get(name))]
+    is_answer_to = found == ["output"] and isinstance(fields.get("input"), list | dict)
+    if is_answer_to or isinstance(fields.get("output"), list):
+        return found
+    return [name for name in found if name != "output"]
 
 
 def _with_prompt_of_pair(own: Level) -> Level:
