@@ -41,7 +41,7 @@ from reasonpack.records.record_places import (
     Source,
     sort_by_group,
 )
-from reasonpack.records.repeated_items import KnownLines
+from reasonpack.records.repeated_items import RepeatedItems
 from reasonpack.records.unit import Record, Unit
 from reasonpack.storage.place import Place
 
@@ -153,7 +153,7 @@ class _GroupHashes:
     """
 
     def __init__(self, see: Callable[[bytes, bytes], object]) -> None:
-        self._see, self._lines = see, KnownLines()
+        self._see, self._lines = see, RepeatedItems()
         self._file = -1
         self._fields: Sequence[str] = ()
         self.counts: Counter[str] = Counter()

@@ -1,7 +1,7 @@
 """Lines that repeat messages or ids of earlier lines → decoded; what repeats is shared.
 
     {"messages": [a, b], …}          decoded: a, b
-    {"messages": [a, b, c, d], …}    a and b are the same objects; c, d and the rest are decoded
+    {"messages": [a, b, c, d], …}    decoded with a number in place of a and b, which are shared
 
 Bytes are compared: equal bytes were checked when they were first decoded.
 """
@@ -9,11 +9,15 @@ Bytes are compared: equal bytes were checked when they were first decoded.
 from __future__ import annotations
 
 from array import array as array_of
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, NamedTuple
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from operator import attrgetter
+from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec import Struct
 
 from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
@@ -30,12 +34,14 @@ AGENTS = 8
 LONGEST = 1 << 25
 """Bytes of the longest line that is kept."""
 HEAD = 256
-"""How many first bytes must be equal in two lines before one is searched for the other's list."""
+"""How many first bytes of a line or list are looked for, before all of them are compared."""
+_MARK = b"7041e-317"
+"""The end of a number that stands for elements of an earlier list."""
+_Path = tuple[str, ...]
 _Fields = msgspec.defstruct(
     "_Fields", [(name, msgspec.Raw, msgspec.Raw(b"")) for name in (*LISTS, *OBJECTS, *IDS)]
 )
 _fields = msgspec.json.Decoder(_Fields).decode
-_whole_numbers = msgspec.json.Decoder(list[Annotated[int, msgspec.Meta(ge=0)]]).decode
 _items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
@@ -60,186 +66,172 @@ class Ids(list[int]):
         self += more
 
 
-class _Place(NamedTuple):
-    """A list in a line: its path in the record, its first byte, and one past its last."""
-
-    path: tuple[str, ...]
-    start: int
-    stop: int
-
-
-class _Known(NamedTuple):
-    """A list of an earlier line: its bytes, those of each element, and the decoded elements."""
-
-    text: bytes
-    texts: list[bytes]
-    items: list[Any]
-
-
-class _Line(NamedTuple):
-    """An earlier line up to the last element of its list; the list's path, start and elements."""
-
-    text: bytearray
-    path: tuple[str, ...]
-    start: int
-    items: list[Any]
-
-
-class _Grown(NamedTuple):
-    """A line that begins as an earlier one does and extends its list.
+class _List(Struct, frozen=True):
+    """A list of an earlier line.
 
     Attributes:
-        short: the line without the elements of the earlier one.
-        known: the earlier line.
-        stop: where the last element of the list ends in the line.
+        text: its bytes up to its last element.
+        ends: where elements end in `text`; of ids only the last one.
+        items: its elements, if they were decoded.
     """
 
-    short: bytes
-    known: _Line
-    stop: int
+    text: bytes = b""
+    ends: Sequence[int] = ()
+    items: Sequence[Any] = ()
+
+    def begin(self, line: bytes, at: int) -> _Begin:
+        """Return what the list at the byte `at` of a line has in common with this one."""
+        count = len(self.ends)
+        if not line.startswith(self.text, at):
+            mine, its = self.text[: len(line) - at], line[at : at + len(self.text)]
+            differs = np.frombuffer(mine, np.uint8) != np.frombuffer(its, np.uint8)
+            count = bisect_right(self.ends, int(differs.argmax()))
+        if count and line[at + self.ends[count - 1] :].lstrip()[:1] not in (b",", b"]"):
+            count -= 1
+        return _Begin(self.ends[count - 1] if count else 0, count, at, self)
 
 
-class KnownLines:
-    """The last lines of agents that log in turn, each up to the end of its list."""
+class _Begin(Struct, frozen=True):
+    """The begin of a list in a line, which is that of an earlier list, too.
 
-    def __init__(self) -> None:
-        self._lines: list[_Line] = []
-        self._others: list[bytes] = []
+    Attributes:
+        size: its bytes.
+        count: how many of the earlier list's `ends` are in it.
+        at: its first byte in the line.
+        of: the earlier list.
+    """
 
-    def short(self, line: bytes) -> bytes:
-        """Return a line without the list elements that it repeats from an earlier line.
+    size: int = 0
+    count: int = 0
+    at: int = 0
+    of: _List = _List()
 
-        A line is searched for its list only if a later one begins with the same `HEAD` bytes.
-        """
-        found = self.grown(line)
-        if found is None:
-            alike = [other for other in self._others if other.startswith(line[:HEAD])]
-            if len(line) <= LONGEST:
-                self._others = [line, *self._others[: AGENTS - 1]]
-            if alike and len(places := _places(alike[0])) == 1:
-                self.keep(alike[0], places[0], [])
-                found = self.grown(line)
-        if found is None:
-            return line
-        self.update(line, found)
-        return found.short
 
-    def grown(self, line: bytes) -> _Grown | None:
-        """Return what a line adds to an earlier one; None if it extends the list of none."""
-        for known in self._lines:
-            if not line.startswith(known.text):
-                continue
-            rest = line[len(known.text) :].lstrip()
-            if rest[:1] not in (b",", b"]"):
-                continue
-            short = line[: known.start + 1] + rest.removeprefix(b",")
-            places = _places(short)
-            if not places and rest[:1] == b"]":
-                return _Grown(short, known, len(known.text))
-            if [each[:2] for each in places] != [(known.path, known.start)]:
-                return None  # the rest of the line has a list, too
-            return _Grown(short, known, len(line) - len(short) + places[0].stop - 1)
-        return None
+class _Cut(Struct, frozen=True):
+    """A line in which lists may have a mark in place of elements of earlier lists.
 
-    def update(self, line: bytes, found: _Grown) -> None:
-        """Put a line in the place of the earlier one that it extends."""
-        known = found.known
-        known.text.extend(line[len(known.text) : found.stop])
-        self._lines = [known, *(each for each in self._lines if each is not known)]
+    Attributes:
+        line: its bytes.
+        lists: its lists of messages and ids, as bytes, by their path in the record.
+        begins: for each of them that has a mark, what the mark stands for.
+    """
 
-    def keep(self, line: bytes, place: _Place, items: list[Any]) -> None:
-        """Keep a line that has one list, which is at `place`."""
-        if len(line) <= LONGEST:
-            known = _Line(bytearray(line[: place.stop - 1]), place.path, place.start, items)
-            self._lines = [known, *self._lines[: AGENTS - 1]]
+    line: bytes
+    lists: Mapping[_Path, bytes]
+    begins: Mapping[_Path, _Begin]
 
 
 class RepeatedItems:
-    """Decodes the lines of a group, in their order.
-
-    A list of ids that it returned may grow with the next line.
-    """
+    """The last lists of agents that log in turn, by their path in the record."""
 
     def __init__(self) -> None:
-        self._lines = KnownLines()
-        self._known: list[_Known] = []
+        self._lists: dict[_Path, list[_List]] = {}
+        self._others: list[bytes] = []
 
     def decode(self, line: bytes) -> Any:
         """Decode a line, as `strict_json.decode_line` does.
 
+        A list of ids that it returned may grow with the next line.
+
         Raises:
             RecordError: as that does.
         """
-        try:
-            if len(line) <= strict_json.LARGEST:
-                fields = self._extended(line) or self._in_parts(line)
-                if fields is not None:
-                    return fields
-        except (RecordError, msgspec.MsgspecError, OverflowError):
-            pass  # decoding the whole line raises it again, with the right place
-        return strict_json.decode_line(line)
+        if len(line) <= strict_json.LARGEST:
+            with suppress(RecordError, OverflowError):
+                return self._decoded(self._cut(line) or _Cut(line, _lists_in(line), {}))
+        return strict_json.decode_line(line)  # raises the error again, with the right place
 
-    def _extended(self, line: bytes) -> Any:
-        """Decode a line that extends the list of an earlier line; None if it does not."""
-        found = self._lines.grown(line)
-        if found is None:
+    def short(self, line: bytes) -> bytes:
+        """Return a line without the list elements that it repeats from an earlier line.
+
+        A line is searched for its lists only if a later one begins with the same `HEAD` bytes.
+        """
+        cut = self._cut(line)
+        if not cut:
+            alike = [other for other in self._others if other.startswith(line[:HEAD])]
+            if len(line) <= LONGEST:
+                self._others = [line, *self._others[: AGENTS - 1]]
+            if alike:
+                self._keep(_Cut(alike[0], _lists_in(alike[0]), {}), {})
+                cut = self._cut(line)
+        if cut:
+            self._keep(cut, {})
+        return cut.line if cut else line
+
+    def _cut(self, line: bytes) -> _Cut | None:
+        """Cut what a line repeats of earlier lists; None if that is nothing."""
+        short, begins, marks = line, dict[_Path, _Begin](), list[bytes]()
+        for path, lists in self._lists.items():
+            begin = _begin_of(lists, short)
+            if begin.size:
+                begins[path] = begin
+                marks.append(b"[%d%b" % (len(begins), _MARK))
+                short = short[: begin.at] + marks[-1] + short[begin.at + begin.size :]
+        if not begins or short.count(_MARK) != len(marks):
             return None
-        fields, known = strict_json.decode(found.short), found.known
-        holder, name = _holder(fields, known.path), known.path[-1]
-        if isinstance(known.items, Ids):
-            known.items.extend_by(_array(holder[name]))
-            holder[name] = known.items
-        else:
-            known.items.extend(holder[name])
-            holder[name] = [*known.items]
-        self._lines.update(line, found)
+        lists_ = _lists_in(short)
+        marked = zip(begins, marks, strict=True)
+        if not all(lists_.get(path, b"").startswith(mark) for path, mark in marked):
+            return None  # a mark is in another list, or in a text
+        return _Cut(short, lists_, begins)
+
+    def _decoded(self, cut: _Cut) -> Any:
+        fields = strict_json.decode(cut.line)
+        found: dict[_Path, Any] = {}
+        for path in cut.lists:
+            items = _holder(fields, path)[path[-1]][path in cut.begins :]
+            found[path] = _ids(items) if path[-1] in IDS else items
+        for path, items in found.items():
+            begin = cut.begins.get(path)
+            if begin and isinstance(begin.of.items, Ids):
+                begin.of.items.extend_by(items)
+                found[path] = begin.of.items
+            elif begin:
+                found[path] = [*begin.of.items[: begin.count], *items]
+            _holder(fields, path)[path[-1]] = found[path]
+        self._keep(cut, found)
         return fields
 
-    def _in_parts(self, line: bytes) -> Any:
-        """Decode a line, its lists apart from the rest; None if it has no list."""
-        parts, at = list[bytes](), 0
-        for place in (places := _places(line)):
-            parts += [line[at : place.start], b"[]"]
-            at = place.stop
-        if not places:
-            return None
-        fields = strict_json.decode(b"".join([*parts, line[at:]]))
-        for path, start, stop in places:
-            name, text = path[-1], line[start:stop]
-            items = _array(_whole_numbers(text)) if name in IDS else self._read(text)
-            _holder(fields, path)[name] = items if name in IDS else [*items]
-            if len(places) == 1:
-                self._lines.keep(line, places[0], items if name in IDS else [*items])
-        return fields
-
-    def _read(self, text: bytes) -> list[Any]:
-        """Decode a list; elements that an earlier list begins with, too, are taken from there."""
-        texts, same, best = list[bytes](), 0, None
-        for known in self._known:
-            if (rest := _rest(known.text, text)) is not None:
-                same, best = len(known.texts), known
-                texts = [*known.texts, *map(bytes, _items(rest))]
-                break
-        if best is None:
-            texts = list(map(bytes, _items(text)))
-            for known in self._known:
-                count = _same(known.texts, texts)
-                if count > same:
-                    same, best = count, known
-        items = [*(best.items[:same] if best else ()), *map(_element, texts[same:])]
-        goes_on = best is not None and same == len(best.texts)
-        kept = [known for known in self._known if not (goes_on and known is best)]
-        self._known = [*kept[-AGENTS + 1 :], _Known(text, texts, items)]
-        return items
+    def _keep(self, cut: _Cut, items: Mapping[_Path, list[Any]]) -> None:
+        """Keep the lists of a line, and their `items` if these were decoded."""
+        for path, text in cut.lists.items():
+            begin = cut.begins.get(path)
+            before, size, count = (begin.of, begin.size, begin.count) if begin else (_List(), 0, 0)
+            new = text[text.index(_MARK) + len(_MARK) :] if begin else text
+            whole, ends = before.text[:size] + new[:-1].rstrip(), [*before.ends[:count]]
+            if path[-1] in IDS:
+                ends = [len(whole)]
+            else:
+                for element in map(bytes, _items(text)[bool(begin) :]):
+                    start = whole.index(element[:1], ends[-1] if ends else 1)
+                    ends.append(start + len(element))
+            goes_on = count == len(before.ends)
+            lists = self._lists.get(path, ())
+            others = [each for each in lists if not (goes_on and each is before)]
+            if len(whole) <= LONGEST:
+                others = [_List(whole, ends, items.get(path, [])), *others]
+            self._lists[path] = others[:AGENTS]
 
 
-def _holder(fields: Any, path: tuple[str, ...]) -> Any:
+def _begin_of(lists: Iterable[_List], line: bytes) -> _Begin:
+    """Return the longest begin of a list in a line, or the first that is a whole earlier list."""
+    best = _Begin()
+    for each in lists:
+        if (at := line.find(each.text[:HEAD])) >= 0:
+            found = each.begin(line, at)
+            if found.count == len(each.ends):
+                return found
+            best = max(best, found, key=attrgetter("size"))
+    return best
+
+
+def _holder(fields: Any, path: _Path) -> Any:
     for name in path[:-1]:
         fields = fields[name]
     return fields
 
 
-def _array(numbers: list[int]) -> Ids:
+def _ids(numbers: list[int]) -> Ids:
     """Return numbers as `Ids`.
 
     Raises:
@@ -250,61 +242,23 @@ def _array(numbers: list[int]) -> Ids:
     return Ids(numbers)
 
 
-def _rest(known: bytes, text: bytes) -> bytes | None:
-    """Return a list of the elements that `text` has after those of `known`; None if it differs."""
-    if not text.startswith(known[:-1]):
-        return None
-    rest = text[len(known) - 1 :].lstrip()
-    if rest[:1] == b"]":
-        return b"[]"
-    return b"[" + rest[1:] if rest[:1] == b"," else None
-
-
-def _same(one: list[bytes], other: list[bytes]) -> int:
-    for count, (mine, its) in enumerate(zip(one, other, strict=False)):
-        if mine != its:
-            return count
-    return min(len(one), len(other))
-
-
-def _element(text: bytes) -> Any:
-    value = strict_json.decode(text)
-    strict_json.count_keys([[[[value]]]])  # raises if it nests too deeply at its place in a record
-    return value
-
-
-def _places(line: bytes) -> list[_Place]:
-    """Find the largest list of messages of a prompt in a line, and the lists of ids."""
+def _lists_in(line: bytes) -> dict[_Path, bytes]:
+    """Return the lists of messages of a prompt, and of ids, in a line, by their path."""
     try:
-        found = [*_lists(msgspec.Raw(line), (), len(OBJECTS))]
+        return dict(_lists(msgspec.Raw(line), ()))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return []
-    begin = _address(line)  # each `raw` is a view of the line
-    places = [
-        _Place(path, start := _address(raw) - begin, start + len(memoryview(raw)))
-        for path, raw in found
-    ]
-    asked = [each for each in places if each.path[-1] not in IDS]
-    others = [each for each in places if each.path[-1] in IDS]
-    largest = max(asked, key=lambda each: each.stop - each.start, default=None)
-    return sorted([*others, *([largest] if largest else [])], key=lambda each: each.start)
+        return {}
 
 
-def _address(part: bytes | msgspec.Raw) -> int:
-    return int(np.frombuffer(part, np.uint8).__array_interface__["data"][0])
-
-
-def _lists(
-    text: msgspec.Raw, path: tuple[str, ...], depth: int
-) -> Iterator[tuple[tuple[str, ...], msgspec.Raw]]:
+def _lists(text: msgspec.Raw, path: _Path) -> Iterator[tuple[_Path, bytes]]:
     fields = _fields(text)
     for name in (*LISTS, *(IDS if not path else ())):
-        raw = getattr(fields, name)
-        value = bytes(memoryview(raw)[:64])
-        first = value[1:].lstrip()[:1]
-        if value[:1] == b"[" and (first.isdigit() if name in IDS else first == b"{"):
-            yield (*path, name), raw
-    for name in OBJECTS if depth else ():
+        value = bytes(getattr(fields, name))
+        first = value[1:64].lstrip()[:1]
+        is_list = first.isdigit() if name in IDS else first == b"{" or _MARK in value[:64]
+        if value[:1] == b"[" and is_list:
+            yield (*path, name), value
+    for name in OBJECTS if len(path) < len(OBJECTS) else ():
         raw = getattr(fields, name)
         if bytes(memoryview(raw)[:1]) == b"{":
-            yield from _lists(raw, (*path, name), depth - 1)
+            yield from _lists(raw, (*path, name))

@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reasonpack.errors import RecordError
-from reasonpack.records import strict_json
+from reasonpack.records import repeated_items, strict_json
 from reasonpack.records.repeated_items import RepeatedItems
 
 ELEMENTS = [
@@ -23,6 +23,9 @@ FORMS = [
     *('{"input": %s, "prompt": [{"b": 1}]}', '{"request": {"body": {"input" : %s }}, "id": 1}'),
     *('{"prompt_ids": %s, "messages": [{"a": 1}]}', '{"prompt_token_ids": %s, "id": 1}'),
     *('{"messages": %s, "request": {"messages": [{"a": 1}]}, "id": 1, "id": 2}', "[%s]"),
+    *('{"request": {"messages": %s}, "messages": %s}', '{"prompt_ids": %s, "messages": %s}'),
+    *('{"messages": %s, "request": {"messages": %s}}', '{"messages": "%s", "input": %s}'),
+    '{"prompt_ids": [17041e-317], "messages": %s}',
 ]
 
 
@@ -35,24 +38,33 @@ def outcome(decode: Any, line: bytes) -> tuple[str, Any]:
 
 
 @pytest.mark.long
-@given(st.data())
-def test_lines_are_decoded_as_by_themselves(data: st.DataObject) -> None:
-    lines, before = RepeatedItems(), list[str]()
+@pytest.mark.parametrize("head", [5, 256])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_lines_are_decoded_as_by_themselves(
+    head: int, data: st.DataObject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repeated_items, "HEAD", head)  # of few bytes, it is found elsewhere, too
+    lines, before = RepeatedItems(), (list[str](), list[str]())
     good = st.sampled_from(data.draw(st.sampled_from([ELEMENTS[:2], ELEMENTS[2:4]])))
+    forms = st.sampled_from(data.draw(st.lists(st.sampled_from(FORMS), min_size=1, max_size=2)))
     for _ in range(4):
-        kept = data.draw(st.integers(0, len(before)))
-        more = data.draw(st.lists(good | good | good | st.sampled_from(ELEMENTS), max_size=3))
-        before = [*before[:kept], *more]
-        between = data.draw(st.sampled_from([",", ", ", " ,\t"]))
-        text = "[" + between.join(before) + data.draw(st.sampled_from(["]", " ]"]))
-        line = (data.draw(st.sampled_from(FORMS)) % text).encode()
+        form, texts = data.draw(forms), list[str]()
+        for number in range(form.count("%s")):
+            kept = data.draw(st.integers(0, len(before[number])))
+            more = data.draw(st.lists(good | good | good | st.sampled_from(ELEMENTS), max_size=3))
+            before[number][kept:] = more
+            between = data.draw(st.sampled_from([",", ", ", " ,\t"]))
+            end = data.draw(st.sampled_from(["]", " ]"]))
+            texts.append("[" + between.join(before[number]) + end)
+        line = (form % (*texts,)).encode()
         assert outcome(lines.decode, line)[0] == outcome(strict_json.decode_line, line)[0]
 
 
 def test_what_is_repeated_is_the_same_object() -> None:
     """Of two agents that log in turn, too, and where the history is rewritten further on."""
     lines = RepeatedItems()
-    one, other = ([{"content": f"{who} {n}"} for n in range(4)] for who in "ab")
+    one, other = ([{"content": f"{who} {n}" * 99} for n in range(4)] for who in "ab")
 
     def decoded(items: list[Any]) -> list[Any]:
         found = lines.decode(json.dumps({"id": 1, "request": {"messages": items}}).encode())

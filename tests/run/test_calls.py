@@ -506,7 +506,7 @@ def test_columns_are_found_in_what_a_line_has_of_one_before(
 ) -> None:
     """What says of which tokens the log probabilities are may stand in the other part."""
     monkeypatch.setattr(repeated_items, "HEAD", 9)
-    keys, lines = KeyColumns(), repeated_items.KnownLines()
+    keys, lines = KeyColumns(), repeated_items.RepeatedItems()
     history = [{"token_ids": [5]} if "logprobs" in answer else {"logprobs": [-1]}]
     for record in ({"input": history}, {"input": [*history, {"id": 1}], **answer}):
         line = json.dumps(record).encode()
