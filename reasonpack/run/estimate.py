@@ -1,16 +1,25 @@
-"""A small sample of the input → an estimate of what a run would cost; nothing is written."""
+"""A small sample of the input → an estimate of what a run would cost; nothing is written.
+
+    files       some records of some units, spread evenly; these units are read whole, as in most
+                kinds of files nothing says where a record begins
+    calls       │  ██ │ █  │██   │ ██ │     the groups in the middle of equal stretches of bytes
+
+A small input is taken whole.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import io
+import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from msgspec import Struct
 from msgspec.structs import replace
@@ -18,19 +27,22 @@ from msgspec.structs import replace
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.shares import STDIN, read_part
 from reasonpack.errors import UsageError
+from reasonpack.records.groups import Groups
 from reasonpack.records.plan import InputFile
+from reasonpack.records.record_places import bounds_of
+from reasonpack.records.unit import Record, Unit, read_records
 from reasonpack.rows.shard import write_shard
 from reasonpack.rows.table import row_groups
 from reasonpack.run.calls import CallGroups
 from reasonpack.run.context import Loaded
 from reasonpack.run.conversations import Chats
 from reasonpack.run.copies import copies_a_record
+from reasonpack.run.disk import unpacked_bytes
 from reasonpack.run.engine import Run, Watch, processes
 from reasonpack.run.named_inputs import named_inputs, unpacked
 from reasonpack.run.pack import plan_run
 from reasonpack.run.parts import parts_of
 from reasonpack.run.plan_file import Plan
-from reasonpack.run.strata import Stratum, group_strata, strata
 from reasonpack.run.unit import shard_schema
 from reasonpack.run.work import Laid, Work
 from reasonpack.storage.place import Place, free_bytes
@@ -38,6 +50,28 @@ from reasonpack.storage.place import Place, free_bytes
 MEMORY_AT_REST = 400 << 20
 MEMORY_PER_BYTE = 20
 """Bytes of memory of a worker, and for each byte of its unit or part; measured, rounded up."""
+SMALL = 2 << 20
+"""Bytes of input up to which all records are taken."""
+UNITS = 16
+BYTES = 4 << 20
+"""How many units of files are read, and about how many bytes of their records are taken."""
+GROUPS = 192
+GROUP_BYTES = 16 << 20
+"""Most groups of calls that are read, and most bytes of these, unless a single one is larger."""
+
+
+class Stratum(Struct, frozen=True):
+    """A part of the sample, and how much of the input it stands for.
+
+    Attributes:
+        records: its records, or groups of calls.
+        times: how many times as much text the input has.
+        more: how many times as many records, or groups, the input has.
+    """
+
+    records: list[Record] | Groups
+    times: float
+    more: float
 
 
 class Estimate(Struct, frozen=True, kw_only=True):
@@ -169,3 +203,76 @@ def _shard_bytes(laid: Laid, options: Options, schema_: pa.Schema) -> int:
     groups = row_groups(laid.samples, rows, schema_)
     write_shard(groups, written, schema_, format_=options.format, compression=options.codec)
     return written.tell()
+
+
+# --- a sample of the input -------------------------------------------------------------
+
+
+def strata(units: Sequence[Unit], places: Sequence[Place]) -> Iterator[Stratum]:
+    """Yield a sample of the records of some units; `places` has the place of each input."""
+    kinds = {unit.container for unit in units}
+    whole = kinds <= {"plain", "array"} and _bytes(units) <= SMALL
+    for kind in sorted(kinds):
+        own = [unit for unit in units if unit.container == kind]
+        chosen = own if whole else _spread(own)
+        times = _bytes(own) / max(1, _bytes(chosen))
+        of = 1 if whole else 1 + sum(map(unpacked_bytes, chosen)) // BYTES
+        for unit in chosen:
+            records, size, count = _some(read_records(unit, places[unit.input]), of)
+            if records:
+                taken = sum(map(_size, records))
+                yield Stratum(records, times * size / taken, times * count / len(records))
+
+
+def _spread(units: Sequence[Unit]) -> list[Unit]:
+    """Return the units in which the middles of `UNITS` equal stretches of all bytes are."""
+    ends = np.cumsum([unit.input_bytes for unit in units])
+    middles = (np.arange(UNITS) + 0.5) * ends[-1] / UNITS
+    return [units[at] for at in np.unique(np.searchsorted(ends, middles)).tolist()]
+
+
+def _bytes(units: Sequence[Unit]) -> int:
+    return sum(unit.input_bytes for unit in units)
+
+
+def _some(records: Iterator[Record], of: int) -> tuple[list[Record], int, int]:
+    """Draw one of each `of` records that follow each other, and at least one if there is any.
+
+    Returns:
+        The records that were drawn, and the size and number of all records.
+    """
+    draw = random.Random(0)  # noqa: S311 (to spread, not to hide)
+    chosen: list[Record] = []
+    size = count = drawn = 0
+    for record in records:
+        if count % of == 0:
+            drawn = count + draw.randrange(of)
+        if count in {drawn, 0}:
+            chosen.append(record)
+        size += _size(record)
+        count += 1
+    return chosen, size, count
+
+
+def _size(record: Record) -> int:
+    return len(record.line) + 1 if record.row is None else len(repr(record.row))
+
+
+def group_strata(groups: Groups) -> Iterator[Stratum]:
+    """Yield a sample of groups of calls, each as a part of its own."""
+    entries = groups.entries
+    if not len(entries):
+        return
+    bounds = bounds_of(entries).tolist()
+    upto = np.append(0, np.cumsum(entries["length"], dtype=np.int64))[bounds]
+    sizes, total = np.diff(upto), int(upto[-1])
+    times = dict.fromkeys(range(len(sizes)), 1.0)
+    count = GROUPS
+    while count and sizes[[*times]].sum() > GROUP_BYTES:
+        middles = (np.arange(count) + 0.5) * total / count
+        drawn = Counter((np.searchsorted(upto, middles, "right") - 1).tolist())
+        times = {each: number * total / count / sizes.item(each) for each, number in drawn.items()}
+        count //= 2
+    for group, share in times.items():
+        own = replace(groups, entries=entries[bounds[group] : bounds[group + 1]])
+        yield Stratum(own, share, share)

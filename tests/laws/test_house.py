@@ -159,7 +159,6 @@ TESTED_TOGETHER = {
     "run/test_copies": "run.plan_copies",
     "run/test_pack": "cli.merge run.engine",
     "run/test_repack": "cli.repack run.finished_unit",
-    "run/test_strata": "run.estimate",
     "show/report/test_report": "cli.report",
     "show/test_row": "cli.inspect cli.inspect_output show.dataset_tokenizer show.message_view",
     "show/test_stats": "cli.stats show.distributions",

@@ -24,7 +24,8 @@ from reasonpack.datasets.manifest import Manifest
 from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError, UsageError
 from reasonpack.records import record_places, repeated_items
-from reasonpack.run import call_plan, strata
+from reasonpack.run import call_plan
+from reasonpack.run import estimate as estimates
 from reasonpack.run.call_plan import KeyColumns
 from reasonpack.run.engine import Run, Watch
 from reasonpack.run.estimate import estimate
@@ -623,7 +624,7 @@ def test_a_dry_run_takes_a_sample_of_groups(
 ) -> None:
     source = written(tmp_path / "calls.jsonl", agents(400, bad=False))
     counts = pack_files([source], tmp_path / "out", OPTIONS).counts
-    monkeypatch.setattr(strata, "GROUP_BYTES", 1 << 18)
+    monkeypatch.setattr(estimates, "GROUP_BYTES", 1 << 18)
     found = estimate([source], OPTIONS, run=run())
     assert found.tokens != counts.tokens
     assert found.tokens == pytest.approx(counts.tokens, rel=0.1)

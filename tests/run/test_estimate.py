@@ -17,11 +17,10 @@ from runs import ROOT, SKIPPING, chats
 
 from reasonpack.datasets.receipt import Counts
 from reasonpack.records.plan import plan
-from reasonpack.run import strata as strata_module
+from reasonpack.run import estimate as estimates
 from reasonpack.run.engine import Run
-from reasonpack.run.estimate import estimate
+from reasonpack.run.estimate import estimate, strata
 from reasonpack.run.pack import pack_files
-from reasonpack.run.strata import strata
 
 pytestmark = pytest.mark.long
 REAL = ROOT.parent / "shared" / "data"
@@ -77,9 +76,9 @@ def test_a_guess_is_near_the_truth_whatever_stands_first(
     write: Callable[[Path, bytes], None], data: bytes, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    few = {"SMALL": 0, "WINDOWS": 96, "WINDOW_BYTES": 4_000, "UNIT_RECORDS": 256}
+    few = {"SMALL": 0, "BYTES": 400_000}
     for name, value in few.items():
-        monkeypatch.setattr(strata_module, name, value)
+        monkeypatch.setattr(estimates, name, value)
     write(tmp_path / "chats", data)
     run = Run(unit_bytes=200_000)
     exact = counted(data)
@@ -106,23 +105,37 @@ def test_a_small_input_is_read_whole(tmp_path: Path) -> None:
     assert (guess.tokens, guess.conversations) == (exact.tokens, exact.packed)
 
 
-def test_every_line_is_as_likely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of a window that covers a stretch is taken once, wherever units and windows begin."""
-    monkeypatch.setattr(strata_module, "SMALL", 0)
-    path = tmp_path / "chats.jsonl"
-    path.write_bytes(
-        b"".join(b'{"id": %d, "x": "%s"}\n' % (n, b"x" * (n % 90)) for n in range(999))
-    )
-    size = path.stat().st_size
-    for count in (7, 10, 50):
-        monkeypatch.setattr(strata_module, "WINDOWS", count)
-        monkeypatch.setattr(strata_module, "WINDOW_BYTES", -(-size // count) // 2)
+def test_every_record_is_as_likely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimates, "SMALL", 0)
+    monkeypatch.setattr(estimates, "BYTES", 24_000)
+    path, taken = tmp_path / "chats.jsonl", Counter[int]()
+    lines = [b'{"id": %d, "x": "%s"}\n' % (n, b"x" * (n % 90)) for n in range(1_000)]
+    for first in range(0, 1_000, 25):
+        path.write_bytes(b"".join(lines[first:] + lines[:first]))
         _, units = plan([(path, "chats")], unit_bytes=1 << 30)
         (found,) = strata(units, [path])
-        taken = Counter(json.loads(record.line)["id"] for record in found.records)
-        assert set(taken.values()) == {1}
-        assert len(taken) == pytest.approx(500, rel=0.1)
-        assert found.more == pytest.approx(999 / len(taken))
+        assert isinstance(found.records, list)
+        ids = [json.loads(record.line)["id"] for record in found.records]
+        assert len({*ids}) == len(ids)
+        assert found.more == pytest.approx(1_000 / len(ids))
+        taken.update(each // 100 for each in ids)
+    assert min(taken.values()) > 0.8 * max(taken.values())
+
+
+def test_no_more_records_are_taken_than_a_sample_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "chats.jsonl"
+    path.write_bytes(chats(300))
+    size = path.stat().st_size // 300
+    _, units = plan([(path, "chats")], unit_bytes=size * 20)
+    monkeypatch.setattr(estimates, "SMALL", 0)
+    monkeypatch.setattr(estimates, "UNITS", 4)
+    for most, expected in (40 * size, 40), (1, 4):
+        monkeypatch.setattr(estimates, "BYTES", most)
+        found = [len(list(each.records)) for each in strata(units, [path])]
+        assert len(found) == 4
+        assert sum(found) == pytest.approx(expected, rel=0.3)
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="no real conversations here")
