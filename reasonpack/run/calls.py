@@ -240,7 +240,8 @@ def call_view(
         tokens, stops = pieces.tokens(cut.pieces)
         found = pieces.runs(cut.pieces, stops, cut.borders)
         prompt, header = stops.item(cut.prompt), stops.item(cut.header)
-        runs = [(stop, kind, message) for stop, kind, message, _ in found]
+        of = dict(enumerate(cut.sources))
+        runs = [(stop, kind, of.get(message, message)) for stop, kind, message, _ in found]
         ends = np.maximum.accumulate([prompt, *(min(stop, len(tokens)) for stop, *_ in runs)])
         trained = np.repeat(np.array([each[-1] for each in found], bool), np.diff(ends))
     said = {name: getattr(call, name) for name in VALUES if name in columns}

@@ -53,7 +53,9 @@ class CutCall(Struct, frozen=True, eq=False):
         pieces: i32[P], the numbers of its pieces.
         prompt: number of pieces of the prompt.
         header: number of pieces of the prompt before the header of the answer's message.
-        borders: ends of spans among the pieces, without those in the `shared` pieces.
+        borders: ends of spans among the pieces, without those in the `shared` pieces; messages are
+            given by their index in the conversation.
+        sources: for each message, its index in the record; empty if it is the same.
         shared: number of leading pieces in common with the prompt of `before`, the previous call.
     """
 
@@ -61,6 +63,7 @@ class CutCall(Struct, frozen=True, eq=False):
     prompt: int
     header: int
     borders: tuple[Border, ...]
+    sources: Sequence[int] = ()
     shared: int = 0
     before: CutCall | None = None
 
@@ -211,10 +214,11 @@ class GroupReader:
             notes[own.get(view.reason, f"kept {view.reason}")] += 1
             return None
         characters = len(view.prompt) + len(view.completion)
-        if found := self.work.limits.too_long_text(view.message, characters):
+        message = said.sources[-1] if said.sources else view.message
+        if found := self.work.limits.too_long_text(message, characters):
             raise self.work.limits.nothing_fits([found])
         with stage("cut"):
-            return self.cutter.add(view)
+            return self.cutter.add(view, said.sources)
 
 
 # --- checks of calls -------------------------------------------------------------------
@@ -297,8 +301,8 @@ class CallCutter:
         self.characters = 0
         """Length of all views, without what each shares with the one before it."""
 
-    def add(self, view: View) -> CutCall:
-        """Cut the view of the next call."""
+    def add(self, view: View, sources: Sequence[int]) -> CutCall:
+        """Cut the view of the next call; `sources` are those of its conversation."""
         chain, same = self._chain(view.prompt)
         cut = chain.cutter.add(view)
         self._count += 1
@@ -309,7 +313,8 @@ class CallCutter:
         self.characters += len(view.prompt) + len(view.completion) - same
         others = (span.stop for span in reversed(view.spans) if span.message != view.message)
         header = min(cut.prompt, chain.cutter.pieces_before(next(others, 0)))
-        chain.last = CutCall(pieces, cut.prompt, header, cut.borders, cut.shared, chain.last)
+        of = (pieces, cut.prompt, header, cut.borders, sources, cut.shared, chain.last)
+        chain.last = CutCall(*of)
         return chain.last
 
     def _chain(self, prompt: str) -> tuple[_Chain, int]:

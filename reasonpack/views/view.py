@@ -113,7 +113,8 @@ def each_view(
     """Yield the view of every message that is to be trained.
 
     One at a time, because together they hold the conversation's text many times. `past` is given
-    for a call, of which only the last message is trained.
+    for a call, of which only the last message is trained; its view has indices of messages in the
+    conversation, others in the record.
 
     Raises:
         RecordError: a message has no exact view with this template, or nothing was trained.
@@ -121,7 +122,7 @@ def each_view(
     sources = conversation.sources
     try:
         for view in _each_view(conversation, rendering, train_on, past):
-            yield _of_source(view, sources) if sources else view
+            yield _of_source(view, sources) if sources and past is None else view
     except RecordError as error:
         error.path = _source_path(error.path, sources)
         raise

@@ -408,3 +408,32 @@ def test_random_agents_are_what_was_logged(
         return
     findings = compared(*made)
     assert (findings.total, findings.unchecked) == (0, {}), (family, findings, calls)
+
+
+def test_messages_are_those_of_the_first_call_that_was_packed(tmp_path: Path) -> None:
+    """A rejected call with the same beginning counts its messages otherwise."""
+    ask, more = "How many are two and two?", "Are you sure that it is so?"
+    items = [
+        said("user", ask),
+        {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "Add them."}]},
+        {"type": "message", **said("assistant", "They are four.")},
+        said("user", more),
+    ]
+    long = {"output": [{"type": "message", **said("assistant", "So it is. " * 100)}]}
+    history = [said("user", ask), said("assistant", "They are four."), said("user", more)]
+    calls = [
+        {
+            "trace_id": "t",
+            "request": {"input": items},
+            "response": {"object": "response", **long},
+        },
+        answered("t", "a", history, "As I said, four."),
+    ]
+    path, output = tmp_path / "calls.jsonl", tmp_path / "out"
+    path.write_text("".join(json.dumps(call) + "\n" for call in calls))
+    options = Options(
+        tokenizer=str(TOKENIZER), input_format="calls", max_length=120, overlong="skip"
+    )
+    manifest = pack_files([str(path)], output, options)
+    assert (manifest.counts.packed, manifest.counts.rejects) == (1, {"overlong": 1})
+    assert verify_dataset(output, [str(path)]).listed == []
