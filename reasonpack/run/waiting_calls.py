@@ -53,8 +53,7 @@ class CutCall(Struct, frozen=True, eq=False):
         pieces: i32[P], the numbers of its pieces.
         prompt: number of pieces of the prompt.
         header: number of pieces of the prompt before the header of the answer's message.
-        borders: ends of spans among the pieces, without those in the `shared` pieces; messages are
-            given by their index in the conversation.
+        borders: ends of spans after the `shared` pieces; messages are those of the conversation.
         sources: for each message, its index in the record; empty if it is the same.
         shared: number of leading pieces in common with the prompt of `before`, the previous call.
     """
@@ -187,7 +186,7 @@ class GroupReader:
         if (said := call.conversation) is not None:
             answer = said.sources[-1] if said.sources else len(said.messages) - 1
             try:
-                cut = self._cut_messages(said, notes)
+                cut = self._cut_messages(said, answer, notes)
             except RecordError:
                 if call.prompt_ids is None:
                     raise
@@ -206,7 +205,7 @@ class GroupReader:
             raise RecordError("column", "completion_ids", what, fix=fix)
         return turn_of_call(said)
 
-    def _cut_messages(self, said: Conversation, notes: Counter[str]) -> CutCall | None:
+    def _cut_messages(self, said: Conversation, answer: int, notes: Counter[str]) -> CutCall | None:
         with stage("render"):
             view = view_of_call(said, self.context, self.options.train_on, self.pasts)
         if isinstance(view, Untrained):
@@ -214,8 +213,7 @@ class GroupReader:
             notes[own.get(view.reason, f"kept {view.reason}")] += 1
             return None
         characters = len(view.prompt) + len(view.completion)
-        message = said.sources[-1] if said.sources else view.message
-        if found := self.work.limits.too_long_text(message, characters):
+        if found := self.work.limits.too_long_text(answer, characters):
             raise self.work.limits.nothing_fits([found])
         with stage("cut"):
             return self.cutter.add(view, said.sources)
@@ -260,12 +258,10 @@ def check_ids(call: Call, tokenizer: Tokenizer, train_on: str) -> None:
     if read_train_on(train_on).parts != PARTS:
         what = (
             "token ids, which do not say what of an answer is reasoning, response or tool calls, "
-            f"expected messages alone for --train-on {train_on}"
         )
-        fix = (
-            "Log a loss_mask of the tokens to train and leave --train-on out, or leave the ids out "
-            "with --ignore-fields."
-        )
+        what += f"expected messages alone for --train-on {train_on}"
+        fix = "Log a loss_mask of the tokens to train and leave --train-on out, or leave the ids "
+        fix += "out with --ignore-fields."
         raise RecordError("column", "completion_ids", what, fix=fix)
     assert call.prompt_ids is not None
     assert call.completion_ids is not None
@@ -302,7 +298,7 @@ class CallCutter:
         """Length of all views, without what each shares with the one before it."""
 
     def add(self, view: View, sources: Sequence[int]) -> CutCall:
-        """Cut the view of the next call; `sources` are those of its conversation."""
+        """Cut the view of the next call."""
         chain, same = self._chain(view.prompt)
         cut = chain.cutter.add(view)
         self._count += 1
@@ -313,8 +309,8 @@ class CallCutter:
         self.characters += len(view.prompt) + len(view.completion) - same
         others = (span.stop for span in reversed(view.spans) if span.message != view.message)
         header = min(cut.prompt, chain.cutter.pieces_before(next(others, 0)))
-        of = (pieces, cut.prompt, header, cut.borders, sources, cut.shared, chain.last)
-        chain.last = CutCall(*of)
+        own = (header, cut.borders, sources, cut.shared, chain.last)
+        chain.last = CutCall(pieces, cut.prompt, *own)
         return chain.last
 
     def _chain(self, prompt: str) -> tuple[_Chain, int]:

@@ -15,10 +15,11 @@ import json
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from reasonpack.records.message import Message
 from reasonpack.rows.kind import Kind
@@ -97,25 +98,24 @@ def find_messages(
             are the same.
         same: how many leading characters the two prompts share.
     """
-    same -= _LOOKAHEAD
-    # The end of a message depends on the message after it.
-    kept = max(0, bisect_right(before.ends, (same, math.inf)) - 1) if same > 0 else 0
+    kept = _kept(before, same - _LOOKAHEAD)
     at, count = before.ends[kept - 1] if kept else (0, 0)
     spans, ends = list(before.spans[:count]), list(before.ends[:kept])
     own = {index: written.of(index) for index in range(kept - 1, len(messages))}
     stops = [each[1] for each in own.values() if each]
     most = len(prompt) - len(behaviour.prompt_opener)
     for index, message in enumerate(messages[kept:], kept):
-        start, stop = own[index] or (at, -1)
+        start, stop = own[index] or (max(at, _end_of_results(messages, index, written)), -1)
         if start > at:  # the rest of a message that was searched for, or template text
             is_rest = index > 0 and not own[index - 1]
-            spans.append(Span(start, Kind.CONTEXT, index - 1 if is_rest else -1))
+            late = _late_text(prompt, at, start, messages[:index], ends)
+            spans += late or [Span(start, Kind.CONTEXT, index - 1 if is_rest else -1)]
         start, following = max(at, start), _following(messages, index, own, behaviour)
         if start <= stop <= most and not _is_shown(following, prompt, start, stop):
             at = stop
         else:
             later = bisect_right(stops, start)
-            found = _end(prompt, start, message, behaviour)
+            found = _end(prompt, start, message, behaviour, following)
             at = found if later == len(stops) or found <= stops[later] else start
             if not ((message.content or "").strip() or message.tool_calls):
                 later_ones = (each[0] for i, each in own.items() if each and i > index)
@@ -126,7 +126,50 @@ def find_messages(
         else:
             spans.append(Span(at, Kind.CONTEXT, index))
         ends.append((at, len(spans)))
+    stop = _end_of_results(messages, len(messages), written) or most
+    spans += _late_text(prompt, at, min(stop, most), messages, ends)
     return Found(tuple(spans), tuple(ends))
+
+
+def _kept(before: Found, same: int) -> int:
+    """Return how many messages keep their places in a prompt, of which `same` characters are kept.
+
+    The end of a message depends on the message after it.
+    """
+    return max(0, bisect_right(before.ends, (same, math.inf)) - 1) if same > 0 else 0
+
+
+def _caller(messages: Sequence[Message], results: int) -> int:
+    """Return the index of the message whose calls have results up to `results`; −1 if none has."""
+    index = results - 1
+    while index >= 0 and messages[index].role == "tool":
+        index -= 1
+    return index if index < results - 1 and index >= 0 and messages[index].tool_calls else -1
+
+
+def _end_of_results(messages: Sequence[Message], index: int, written: Written) -> int:
+    """Return where the text of a call and its results ends, before an answer that follows; or 0."""
+    is_answer = index == len(messages) or messages[index].role == "assistant"
+    caller = _caller(messages, index) if is_answer else -1
+    found = written.of(caller) if caller >= 0 else None
+    return found[1] if found else 0
+
+
+def _late_text(
+    prompt: str, at: int, stop: int, messages: Sequence[Message], ends: Sequence[tuple[int, int]]
+) -> list[Span]:
+    """Return spans up to `stop` if there, after its results, is the text of a call; else none.
+
+    `ends` are as in `Found`, of all messages up to the results, which end at `at`. A short text
+    is not looked for, because template text may contain it.
+    """
+    caller = _caller(messages, len(messages))
+    said = (messages[caller].content or "").strip() if caller >= 0 else ""
+    begin = ends[caller - 1][0] if caller > 0 else 0
+    place = prompt.find(said, begin, stop)
+    if len(said) <= _SHORT or place < at:
+        return []
+    return [Span(place, Kind.CONTEXT, len(messages) - 1), Span(stop, Kind.R_IN, caller)]
 
 
 def _following(
@@ -134,22 +177,28 @@ def _following(
     index: int,
     own: Mapping[int, tuple[int, int] | None],
     behaviour: Behaviour,
-) -> str:
-    """Return the content of the message after `index`, skipping tool results without content.
+) -> Sequence[str]:
+    """Return how the message after `index` may be shown, skipping tool results without content.
 
     Empty if there is none, or if a loop of the template wrote that message.
     """
     for later in range(index + 1, len(messages)):
-        content, role = (messages[later].content or "").strip(), messages[later].role
-        if own[later] or content or role != "tool":
-            is_there = content and not own[later]
-            return _distinct(content, behaviour.ends.get(role, "")) if is_there else ""
-    return ""
+        whole, role = messages[later].content or "", messages[later].role
+        if own[later] or whole.strip() or role != "tool":
+            is_there = whole.strip() and not own[later]
+            end = behaviour.ends.get(role, "")
+            return [_distinct(shown, end) for shown in _shown(whole)] if is_there else ()
+    return ()
 
 
-def _is_shown(content: str, text: str, start: int, stop: int) -> bool:
-    """Return whether `content` is not empty and occurs in `text[start:stop]`."""
-    return content != "" and text.find(content, start, stop) >= 0
+def _shown(content: str) -> Iterable[str]:
+    """Return how a template may show a content: with the white space at its end, or without."""
+    return dict.fromkeys((content.lstrip(), content.strip()))
+
+
+def _is_shown(forms: Sequence[str], text: str, start: int, stop: int) -> bool:
+    """Return whether one of `forms` occurs in `text[start:stop]`."""
+    return any(text.find(each, start, stop) >= 0 for each in forms)
 
 
 def _distinct(content: str, end: str) -> str:
@@ -160,9 +209,18 @@ def _distinct(content: str, end: str) -> str:
     return content + (tag[0] if tag else end)
 
 
-def _end(text: str, at: int, message: Message, behaviour: Behaviour) -> int:
-    """Return where a message ends, searched from `at`; `at` if it is not found."""
+def _end(
+    text: str, at: int, message: Message, behaviour: Behaviour, following: Sequence[str]
+) -> int:
+    """Return where a message ends, searched from `at`; `at` if it is not found.
+
+    `following` says how the next message may be shown; text of a call after it does not count.
+    """
     if message.role == "assistant":
+        said = (message.content or "").strip()
+        place = text.find(said, at) if said and message.tool_calls else -1
+        if any(0 <= text.find(each, at) < place for each in following):
+            message = replace(message, content=None)
         return _end_of_response(text, at, message, behaviour)
     return _end_of_text(text, at, message.content or "", behaviour.ends.get(message.role, ""))
 
@@ -186,9 +244,9 @@ def common_beginning(text: str, other: str) -> int:
 
 def _end_of_text(text: str, at: int, content: str, end: str) -> int:
     """Return where `content`, searched from `at`, ends, with the message's `end` after it."""
-    whole, content = content.lstrip(), content.strip()
+    forms, content = _shown(content), content.strip()
     if len(content) <= _SHORT:
-        for shown in dict.fromkeys((whole, content)) if end else ():
+        for shown in forms if end else ():
             if (found := text.find(_distinct(shown, end), at)) >= 0:
                 found += len(shown)
                 return found + common_length(text, found, end)

@@ -208,15 +208,49 @@ def test_a_result_without_text_is_not_found_behind_the_next_one() -> None:
     assert [of for text, of in found if "The second one." in text] == [3]
 
 
-def test_a_result_behind_one_without_text_is_not_of_the_call() -> None:
-    """As Gemma 4 writes them, with the text of the call."""
-    source = (
-        "{% for m in messages %}{% if m.role != 'tool' %}{{ '<|im_start|>' ~ m.role ~ '\n' }}"
-        "{{ m.content or '' }}{% for c in m.tool_calls or [] %}"
-        "{{ '<tool_call>' ~ c.function.name ~ c.function.arguments|tojson }}{% endfor %}<|im_end|>"
-        "{% if m.tool_calls %}{% for r in messages[loop.index:] if r.role == 'tool' %}"
-        "{{ '{' ~ r.content ~ '<|eot|>}' }}{% endfor %}{% endif %}{% endif %}{% endfor %}"
-        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-    )
-    found = context(source, user("A"), call(), result(""), result("The second one."), answer("B"))
+GEMMA = (
+    "{% for m in messages %}{% if m.role != 'tool' %}"
+    "{% if not (loop.previtem is defined and loop.previtem.role == 'tool') %}"
+    "{{ '<|im_start|>' ~ m.role ~ '\n' }}{% endif %}{% if not m.tool_calls %}{{ m.content }}"
+    "{% else %}FIRST{% for c in m.tool_calls %}"
+    "{{ '<tool_call>' ~ c.function.name ~ c.function.arguments|tojson }}{% endfor %}<|eot|>"
+    "{% set ns = namespace(on=true) %}{% for r in messages[loop.index:] %}"
+    "{% set ns.on = ns.on and r.role == 'tool' %}"
+    "{% if ns.on %}{{ '{<|eot|>' ~ r.content ~ '<|eot|>}' }}{% endif %}{% endfor %}LAST{% endif %}"
+    "{% if not m.tool_calls %}<|im_end|>{% endif %}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt and messages[-1].role != 'tool' %}"
+    "{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+"""Writes the results of a call with it, and an answer to them without a header, as Gemma 4 does."""
+TEXT_FIRST = GEMMA.replace("FIRST", "{{ m.content or '' }}").replace("LAST", "")
+TEXT_LAST = GEMMA.replace("FIRST", "").replace("LAST", "{{ m.content or '' }}")
+
+
+@pytest.mark.parametrize("first", ["", "ok", "ok \n", "A longer result. \n"])
+def test_a_result_that_is_written_with_its_call_is_not_of_the_call(first: str) -> None:
+    story = (user("A"), call(), result(first), result("The second one."), answer("B"))
+    found = context(TEXT_FIRST, *story, user("C"), answer("D"))
     assert [of for text, of in found if "The second one." in text] == [3]
+    assert [of for text, of in found if "A longer result." in text] in ([], [2])
+
+
+def test_a_text_that_is_written_after_the_results_is_of_the_call() -> None:
+    story = (
+        user("A"),
+        replace(call("Let me look it up."), train=False),
+        result("Found."),
+        result("Again."),
+        answer("B"),
+    )
+    for chosen in (TEXT_FIRST, TEXT_LAST):
+        found = context(chosen, *story, user("C"), answer("D"))
+        assert [of for text, of in found if "Let me look it up." in text] == [1]
+        assert [of for text, of in found if "Found." in text] == [2]
+    (view,) = views(rendering(TEXT_LAST), *story[:-1], answer("B"))
+    assert ("Let me look it up.", "r_in", 1) in spans_of(view)
+
+
+def test_calls_behind_a_result_of_white_space_are_found() -> None:
+    more = (call(), result("The last one."), answer("B"))
+    found = context(TEXT_FIRST, user("A"), call(), result("Found."), result("\n \n"), *more)
+    assert [of for text, of in found if "The last one." in text] == [5]
