@@ -342,9 +342,8 @@ def view_of_call(
         RecordError: the template does not give an exact view.
     """
     rendering, past = context.rendering(conversation), pasts.of(conversation)
-    views = each_view(conversation, rendering, train_on=train_on, past=past)
-    try:
-        return next(views)  # there is only one
+    try:  # there is only one
+        return next(each_view(conversation, rendering, train_on=train_on, past=past))
     except RecordError as error:
         if error.reason != "nothing-to-train":
             raise
