@@ -95,6 +95,7 @@ def read_dataset(directory: Place, findings: Findings) -> Dataset | None:
     manifest = _read_manifest(directory, findings)
     if manifest is None:
         return None
+    _check_repeated(manifest, findings)
     dataset = Dataset(directory, manifest, sorted({each.unit for each in manifest.shards}), [])
     dataset.receipts.extend(_read_receipt(dataset, unit, findings) for unit in dataset.units)
     return dataset
@@ -123,6 +124,19 @@ def _read_manifest(directory: Place, findings: Findings) -> Manifest | None:
     except msgspec.ValidationError as error:
         findings.report("RP003", name, f"{error}, expected a manifest")
         return None
+
+
+def _check_repeated(manifest: Manifest, findings: Findings) -> None:
+    """Check what the manifest says twice: the format of shards, and the limit asked for."""
+    options = manifest.options
+    found = {each.path.rpartition(".")[2] for each in manifest.shards}
+    if found != {options.format}:
+        what = f"options.format {options.format!r}, expected that of the shards"
+        findings.report("RP003", "manifest.json", what)
+    if options.max_position not in (None, manifest.max_position):
+        what = f"options.max_position {options.max_position:,}"
+        what += f", expected max_position, {manifest.max_position or 0:,}"
+        findings.report("RP003", "manifest.json", what)
 
 
 def unreadable(content: bytes | None, error: Exception, expected: str) -> str:

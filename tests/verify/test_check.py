@@ -82,6 +82,13 @@ DAMAGES: dict[str, list[Damage]] = {
                 *({name: 0} for name in ("max_length", "max_position", "max_cost", "sample")),
             )
         ),
+        *(
+            both(both(rejson("manifest.json", change), rejson("plan.json", change)), reseal)
+            for change in (
+                lambda value: value["options"].update(format="arrow"),
+                lambda value: value["options"].update(max_position=99_999),
+            )
+        ),
         rejson("manifest.json", lambda manifest: manifest["templates"][0].update(thinking="")),
         rejson("manifest.json", lambda manifest: manifest.pop("counts")),
         rejson("manifest.json", lambda manifest: manifest.update(layout="other")),
