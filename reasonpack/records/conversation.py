@@ -232,14 +232,14 @@ def _notes(
 ) -> dict[str, int]:
     found = Counter(note for message in messages for note in message.noticed)
     found.update(notes)
-    if not tools and any(message.tool_calls for message in messages):
-        found["no-tools"] = 1
+    found.update(["no-tools"] if not tools and any(m.tool_calls for m in messages) else ())
     if tools:
         calls = [(c.name, c.arguments) for message in messages for c in message.tool_calls]
         found.update(f"argument-type {each}" for each in contradictions(calls, tools))
         kinds = [tool.get("type") for tool in tools if "function" not in tool]
         others = (kind for kind in kinds if isinstance(kind, str) and kind != "function")
         found.update(f"built-in-tool {kind}" for kind in others)
+        found.update("bare-tool" for kind in kinds if kind is None)
     return dict(found)
 
 

@@ -135,6 +135,8 @@ NOTES: Mapping[str, str] = {
     "repeated-reasoning": "fields of reasoning that repeat the answer, and were left out",
     "null-argument": "messages that call a tool with null, which the template writes as None",
     "built-in-tool": "tools of a service, written to prompts as logged, whatever it made of them",
+    "bare-tool": "tools that are no object of type function, written to prompts as they are; "
+    "--field tools=functions makes them such objects, as services do",
     "no-tools": "conversations that call tools and have no list of them, so no prompt shows any",
     "argument-type": "arguments of another type than the tool says, so the text reads as another "
     "value",

@@ -178,11 +178,11 @@ class ChatTemplate:
         except MemoryError as error:
             raise out_of_memory(self.name) from error
         except (jinja2.TemplateError, *_DATA_FAULTS) as error:
-            raise _refusal(self.name, error) from error
+            raise _refusal(self.name, error, tools or ()) from error
 
 
-def _refusal(name: str, error: Exception) -> ReasonpackError:
-    """Return the error for a template that failed on messages or refused them."""
+def _refusal(name: str, error: Exception, tools: Sequence[Any]) -> ReasonpackError:
+    """Return the error for a template that failed on messages, or on `tools`, or refused them."""
     if isinstance(error, jinja2.exceptions.SecurityError):
         expected = "a template that only reads its messages"
         fix = "do not use this template, or remove what it reaches for"
@@ -193,6 +193,11 @@ def _refusal(name: str, error: Exception) -> ReasonpackError:
     else:
         what = f"fails on them: {type(error).__name__}: {one_line(error)}"
         fix = "change the conversation so that the model's template can render it"
+    if "'function'" in str(error) and any("function" not in tool for tool in tools):
+        fix = (
+            'write each tool as {"type": "function", "function": {…}}, as --field tools=functions '
+        )
+        fix += "does"
     return RecordError("template", "messages", f"the chat template ({name}) {what}", fix=fix)
 
 

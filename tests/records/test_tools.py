@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 from records_of import ASK, read, refused
 
+from reasonpack.records.conversation import parse_line
+from reasonpack.records.reading import Reading
+
 ANSWER = {"role": "assistant", "content": "Answer one."}
 PARAMETERS = {"type": "object", "properties": {"key": {"type": "string"}}}
 FUNCTION = {"name": "look_up", "description": "Looks up.", "parameters": PARAMETERS}
@@ -35,6 +38,20 @@ def test_tools_of_any_service(name: str, tool: dict[str, Any]) -> None:
 def test_what_has_always_reached_the_template_as_it_is_still_does() -> None:
     others = [FUNCTION, {"type": "web_search"}, {"name": "f", "inputs": {}}, {**TOOL, "x": None}]
     assert read(ASK, ANSWER, tools=others).tools == tuple(others)
+
+
+def test_functions_alone_are_noted_and_can_be_read_as_functions() -> None:
+    record = {"messages": [ASK, ANSWER], "tools": [FUNCTION, TOOL, {"type": "web_search"}]}
+    assert parse_line(json.dumps(record).encode(), "x").notes == {
+        "bare-tool": 1,
+        "built-in-tool web_search": 1,
+    }
+    record["tools"] = [FUNCTION]
+    made = parse_line(json.dumps(record).encode(), "x", reading=Reading(renamed=AS_FUNCTIONS))
+    assert (made.tools, made.notes) == ((TOOL,), {"renamed tools": 1})
+
+
+AS_FUNCTIONS = {"tools": "functions"}
 
 
 @pytest.mark.parametrize("name", ["tools", "functions", "tool_defs", "available_tools"])

@@ -54,6 +54,14 @@ def test_the_arguments_outrank_variables_of_the_same_name() -> None:
     assert text == "1NoneFalse"
 
 
+def test_a_template_that_needs_tools_as_objects_says_which_option_makes_them_such() -> None:
+    source = "{% for each in tools %}{{ each.function.name }}{% endfor %}"
+    with pytest.raises(RecordError) as caught:
+        rendered(source, tools=[{"name": "f"}])
+    assert "--field tools=functions" in caught.value.fix
+    assert rendered(source, tools=[{"type": "function", "function": {"name": "f"}}]) == "f"
+
+
 def test_template_may_refuse() -> None:
     with pytest.raises(RecordError) as caught:
         rendered("{{ raise_exception('Only\nusers, please.') }}")
