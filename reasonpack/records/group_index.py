@@ -72,13 +72,17 @@ class Grouping(Struct, frozen=True):
 
 
 class Grouped(Struct, frozen=True):
-    """A plan of groups: inputs, where their records can be looked up, their index, and units."""
+    """A plan of groups: inputs, where their records can be looked up, their index, and units.
+
+    `new_bytes` is about the size of the records without the messages or ids that they repeat.
+    """
 
     inputs: list[InputFile]
     places: list[Place]
     entries: Entries
     units: list[Unit]
     grouping: Grouping
+    new_bytes: int
 
     @property
     def groups(self) -> Groups:
@@ -137,7 +141,7 @@ def plan_groups(
         sha256=hashlib.sha256(entries.tobytes()).hexdigest(),
     )
     units = _units(entries, bounds, upto, names, unit_bytes)
-    return Grouped(inputs, found.places, entries, units, grouping)
+    return Grouped(inputs, found.places, entries, units, grouping, groups.new_bytes)
 
 
 class _GroupHashes:
@@ -150,6 +154,7 @@ class _GroupHashes:
         counts: by field, the number of records that have it.
         unfit: by field, the error for the first value that names no group.
         alone: number of records without a field.
+        new_bytes: as `Grouped` has it.
     """
 
     def __init__(self, see: Callable[[bytes, bytes], object]) -> None:
@@ -158,7 +163,7 @@ class _GroupHashes:
         self._fields: Sequence[str] = ()
         self.counts: Counter[str] = Counter()
         self.unfit: dict[str, UsageError] = {}
-        self.alone = 0
+        self.alone = self.new_bytes = 0
 
     def of_next_file(self, fields: Sequence[str]) -> GroupOf:
         """Begin the next file; its records are grouped by the first of `fields` that they have."""
@@ -170,6 +175,7 @@ class _GroupHashes:
     def _group_of(self, record: Record, number: int) -> bytes:
         new = self._lines.short(record.line)
         self._see(record.line, new)
+        self.new_bytes += len(new)
         if FILE in self._fields:
             return _hash("file", str(self._file))
         found: list[str] = []

@@ -139,9 +139,8 @@ def _most(run: Run, input_bytes: int) -> int:
     return run.num_proc or min(usable_cores(), worthwhile_workers(input_bytes))
 
 
-def backend_advice(todo: Sequence[Unit], backend: Choice) -> str | None:
+def backend_advice(input_bytes: int, backend: Choice) -> str | None:
     """Return advice to install a fast backend if there is none and the input is large, or None."""
-    input_bytes = sum(unit.input_bytes for unit in todo)
     if backend.name != "auto" or input_bytes < WORTH_ADVICE or installed():
         return None
     return (

@@ -203,8 +203,9 @@ def opened(
         own = _mine(plan, part) if part else None
         indexes = {GROUPS: entries, COPIES: index}
         with at_work(output, plan, known, indexes, own=own) as agreed:
-            sources = calls.groups.sources if calls else ()
-            more = {"places": tuple(places), "stamps": stamps, "sources": sources}
+            more = {"places": tuple(places), "stamps": stamps}
+            if calls:
+                more |= {"sources": calls.groups.sources, "input_bytes": calls.new_bytes}
             yield agreed, Job.of(plan, output, options, **more)
 
 
@@ -270,9 +271,10 @@ def _receipts(
     """Do the units that are not done yet; return the receipts of `units`, or of all, in order."""
     units = plan.units if units is None else units
     done, todo = done_before(job.home, plan, units, run.watch)
-    for advice in backend_advice(todo, run.backend), disk_advice(job.output, job.options, todo):
-        if advice:
-            run.watch.on_note(advice)
+    advice = backend_advice(job.input_bytes if todo else 0, run.backend)
+    for each in advice, disk_advice(job.output, job.options, todo):
+        if each:
+            run.watch.on_note(each)
     told: set[str] = set()
 
     def add(receipt: Receipt) -> None:

@@ -135,7 +135,8 @@ def known_calls(
         return None
     entries = read_entries(index, 0, known.grouping.records)
     places = [place for place, _ in files]
-    grouped = Grouped(known.inputs, places, entries, known.units, known.grouping)
+    size = sum(unit.input_bytes for unit in known.units)
+    grouped = Grouped(known.inputs, places, entries, known.units, known.grouping, size)
     return grouped, tuple(known.columns)
 
 

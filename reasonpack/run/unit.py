@@ -62,7 +62,8 @@ class Job(Struct, frozen=True, kw_only=True):
         options: those of the plan, with passwords in URLs.
         plan: the plan, without its inputs and units: each process gets it, and they may be many.
         units: how many units there are, for the names of shards.
-        input_bytes: size of all units, which decides on the backend that encodes texts.
+        input_bytes: size of all units, for calls about that of what records do not repeat; it
+            decides on the backend that encodes texts.
         places: where each of the plan's inputs is read.
         stamps: size and time of these, from before the plan was made.
         sources: for calls, where the records of each input can be looked up.
@@ -87,8 +88,7 @@ class Job(Struct, frozen=True, kw_only=True):
             output=output,
             plan=replace(plan, inputs=[], units=[]),
             units=len(plan.units),
-            input_bytes=sum(unit.input_bytes for unit in plan.units),
-            **more,
+            **{"input_bytes": sum(unit.input_bytes for unit in plan.units), **more},
         )
 
     @property

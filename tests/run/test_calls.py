@@ -33,6 +33,7 @@ from reasonpack.run.pack import merge_parts, pack_files, pack_part
 from reasonpack.run.splits import split_of
 from reasonpack.show.summary import summary_lines
 from reasonpack.tokens import tokenizer as tokenizer_module
+from reasonpack.tokens.fast_backends import Choice
 from reasonpack.verify.check import verify_dataset
 from tests.changed import replace
 
@@ -655,3 +656,18 @@ def test_calls_in_ids_need_no_text_tokenizer(
     manifest = pack_files([str(source)], tmp_path / "out", options, run=Run(samples=True))
     assert manifest.counts.views == 1
     assert "samples.html" in tree(tmp_path / "out")
+
+
+def test_the_backend_is_chosen_by_the_text_that_calls_do_not_repeat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(Choice, "backends", lambda _, characters: asked.append(characters) or ())
+    messages: list[Json] = [{"role": "user", "content": "x" * 3_000}]
+    calls: list[Json] = []
+    for number in range(30):
+        answer = {"role": "assistant", "content": f"answer {number}"}
+        calls.append({"trace_id": "t", "messages": [*messages], "response": answer})
+        messages += [answer, {"role": "user", "content": f"question {number}"}]
+    packed(tmp_path, calls)
+    assert 3_000 < max(asked) < 12_000 < (tmp_path / "calls.jsonl").stat().st_size / 8
