@@ -10,6 +10,7 @@ a group holds each of them once.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import Any
 
 from msgspec import Struct, field
@@ -67,7 +68,7 @@ def _continued(before: _Known, messages: list[Any], cut: int, path: str) -> Read
         return None  # reading the whole list raises it again, with the right path
     read = before.read
     sources = read.sources or range(len(read.messages))
-    kept = [index for index in sources if index < cut]
+    kept = sources[: bisect_left(sources, cut)]
     behind = [cut + index for index in more.sources or range(len(more.messages))]
     whole = (*kept, *behind)
     return ReadMessages(

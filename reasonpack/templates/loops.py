@@ -71,7 +71,7 @@ class Memo:
     def set_items(self, items: Sequence[Any]) -> None:
         """Replace the conversation; texts of messages that are in both are kept."""
         self._ids = [*map(id, items)]
-        self._place = {each: place for place, each in enumerate(self._ids)}
+        self._place = dict(zip(self._ids, range(len(items)), strict=True))
         self._kept.update(zip(self._ids, items, strict=True))  # so that no id is reused
 
     def render(self, pieces: Iterable[str]) -> str:
@@ -155,7 +155,7 @@ class Memo:
         first = self._place.get(ids[0], 0) if ids else 0
         if ids == self._ids[first : first + len(ids)]:
             return range(first, first + len(ids)), ids
-        return range(0), ids if self._place.keys() >= {*ids} else None
+        return range(0), ids if all(map(self._place.__contains__, ids)) else None
 
     def _value(self, value: Any, attribute: str | None = None) -> tuple[Any, ...]:
         """Return a key that is the same for equal values, of a value or a namespace's attribute.

@@ -125,7 +125,7 @@ def found_in(levels: Iterable[Level], names: Sequence[str]) -> tuple[str, Any] |
     """
     found: tuple[str, Any] | None = None
     for each in levels:
-        for name in names:
+        for name in filter(each.fields.__contains__, names):
             value = each.get(name)
             if is_absent(value) and value != []:
                 continue
