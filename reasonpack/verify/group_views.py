@@ -66,7 +66,7 @@ def _in_tokens(call: Call, source: Source) -> tuple[TextViews, TokenView | LeftO
         (text,) = built.views
         if out := too_long_text(text.message, (text.prompt, text.completion), manifest):
             return built, out
-        view = encode(text, source.encoder)
+        view = encode(text, source.tokenizer)
         if not view.prompt_length:
             raise Refused("a view without any prompt token")
         if not view.trained.any():

@@ -10,12 +10,8 @@ search ends at the first that is missing. Template text between messages is not 
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
-
-import numpy as np
-from numpy.typing import NDArray
 
 from reasonpack.rows.kind import Kind
 from reasonpack.verify.chat import Message
@@ -64,31 +60,3 @@ def in_tokens(stretches: Sequence[Stretch], encoded: Encoded) -> tuple[Stretch, 
         if first is not None and last is not None and first + 1 < last:
             made.append((message, kind, first + 1, last))
     return tuple(made)
-
-
-class Prefixes:
-    """The paths of all tokens of some views, to find the longest prefix that a new view shares.
-
-    They are in sorted arrays, each less than half as long as the one before it.
-    """
-
-    def __init__(self) -> None:
-        self._sorted: list[NDArray[np.uint64]] = []
-
-    def add(self, paths: NDArray[np.uint64]) -> int:
-        """Add the paths u64[T] of a view; return how many leading ones were known already.
-
-        >>> known = Prefixes()
-        >>> [known.add(np.array(paths, np.uint64)) for paths in ([5, 3, 9], [5, 3, 7], [5, 3])]
-        [0, 2, 2]
-        """
-        common = bisect_left(range(len(paths)), True, key=lambda at: not self._hold(paths[at:][:1]))
-        new = np.sort(paths[common:])
-        while self._sorted and len(new) and len(self._sorted[-1]) <= 2 * len(new):
-            new = np.sort(np.concatenate([self._sorted.pop(), new]))
-        self._sorted += [new] if len(new) else []
-        return common
-
-    def _hold(self, path: NDArray[np.uint64]) -> bool:
-        places = ((each, np.searchsorted(each, path)) for each in self._sorted)
-        return any((each[at.clip(max=len(each) - 1)] == path).all() for each, at in places)

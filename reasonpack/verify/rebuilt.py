@@ -8,6 +8,7 @@ The ids of all views are in memory at once, the paths of one view at a time.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
@@ -22,7 +23,7 @@ from reasonpack.records.strict_json import quoted
 from reasonpack.verify.call_values import identity_of, is_kept_apart, of_call
 from reasonpack.verify.calls import Call
 from reasonpack.verify.chat import NotChecked, Refused
-from reasonpack.verify.history import Contexts, Prefixes, Stretch
+from reasonpack.verify.history import Contexts, Stretch
 from reasonpack.verify.length import LeftOut
 from reasonpack.verify.match import Expected, TrainedCounts
 from reasonpack.verify.paths import U64, distinct, each_once, fingerprint, view_paths
@@ -211,11 +212,12 @@ class _Compared(Struct):
 def _compared_paths(views: Sequence[TokenView]) -> _Compared:
     """Collect the compared paths of views, one view at a time to save memory."""
     made = _Compared([], np.zeros((len(views), 2), np.uint64), [], [])
-    prefixes = Prefixes()
+    known: set[int] = set()  # first words of the paths of earlier views
     for number, view in enumerate(views):
         paths = view.paths
         behind, seen = paths[view.prompt_length :], paths[:, 0]
-        common = prefixes.add(seen)
+        common = bisect_left(seen, True, key=lambda path: path not in known)
+        known.update(seen[common:].tolist())
         made.targets.append(behind[view.trained])
         made.ends[number] = paths[-1]
         made.written.append(behind[:, 0].copy())

@@ -29,7 +29,7 @@ from reasonpack.storage.place import Place, public_name
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
 from reasonpack.verify.chat import NotChecked, Reading, Refused
-from reasonpack.verify.encoding import Encoder
+from reasonpack.verify.encoding import encode_text
 from reasonpack.verify.fields import renamed, without_nulls
 from reasonpack.verify.findings import Findings
 from reasonpack.verify.history import in_tokens
@@ -58,7 +58,6 @@ class Source(Struct, frozen=True):
     tokenizer: Tokenizer
     reading: Reading
     rules: tuple[Rules, Rules]
-    encoder: Encoder
 
 
 # --- what the manifest names -----------------------------------------------------------
@@ -91,7 +90,7 @@ def load_source(
         if (each.name, each.sha256) not in known:
             findings.warnings.append(f"{each.name}: not the bytes that were packed.")
     reading = _reading(manifest, template)
-    return Source(files, units, manifest, loaded, reading, rules, Encoder(loaded))
+    return Source(files, units, manifest, loaded, reading, rules)
 
 
 def taken_from_manifest(source: Source) -> list[str]:
@@ -237,7 +236,7 @@ def rebuild(source: Source, record: dict[str, Any], *, row: bool = False) -> Reb
         return Rebuilt(reason="overlong", error=f"a view of {left[0].length:,} characters")
     views, long = list[TokenView](), list[TokenView]()
     for view, weight, group in texts:
-        one = replace(encode(view, source.encoder), weight=weight, group=group)
+        one = replace(encode(view, source.tokenizer), weight=weight, group=group)
         if divides and (out := too_long(view.message, len(one.ids), manifest)):
             left.append(out)
             long.append(one)
@@ -262,9 +261,9 @@ def split_of(text: bytes, given: Sequence[str]) -> str:
     return "train"
 
 
-def encode(view: TextView, encoder: Encoder) -> TokenView:
+def encode(view: TextView, tokenizer: Tokenizer) -> TokenView:
     """Encode the prompt and the completion of a view, apart from each other."""
-    prompt, completion = encoder.encode(view.prompt), encoder.encode(view.completion)
+    prompt, completion = (encode_text(each, tokenizer) for each in (view.prompt, view.completion))
     last = np.maximum(completion.begins, completion.ends - 1)
     trained = np.zeros(len(last), bool)
     for begin, end in view.trained:

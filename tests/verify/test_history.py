@@ -8,7 +8,7 @@ from packed_twice import TOKENIZER
 from reasonpack.tokens.tokenizer import load_tokenizer
 from reasonpack.verify.against import _contexts
 from reasonpack.verify.chat import Message
-from reasonpack.verify.encoding import Encoder
+from reasonpack.verify.encoding import encode_text
 from reasonpack.verify.history import Contexts, find_messages, in_tokens
 from reasonpack.verify.rebuilt import TokenView, expected_of
 from reasonpack.verify.row import Row
@@ -35,7 +35,7 @@ def place(before: str) -> tuple[int, int]:
 
 
 def test_tokens_within_a_text_are_counted_once_unless_a_view_writes_them() -> None:
-    encoding = Encoder(load_tokenizer(TOKENIZER)).encode(PROMPT)
+    encoding = encode_text(PROMPT, load_tokenizer(TOKENIZER))
     stretches = in_tokens(find_messages(PROMPT, CHAT), encoding)
     (_, _, start, stop), _ = stretches
     text = PROMPT[encoding.begins[start] : encoding.ends[stop - 1]]
