@@ -9,6 +9,7 @@ in which the template takes reasoning, calls and empty contents.
 from __future__ import annotations
 
 import contextlib
+import copy
 import datetime
 import json
 import re
@@ -22,7 +23,7 @@ import jinja2.exceptions
 import jinja2.ext
 import jinja2.nodes
 import jinja2.parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEnvironment
+from jinja2.sandbox import SandboxedEnvironment
 from msgspec import Struct
 
 from reasonpack.errors import TemplateError
@@ -43,9 +44,6 @@ SAMPLE_TOOL: Json = {
 }
 FAILURES = (jinja2.TemplateError, TypeError, ValueError, LookupError, RecursionError)
 """Errors that a template may raise for messages that it does not support."""
-_OF_DICT = frozenset(dir(dict))
-_OF_TEXT = frozenset(name for name in dir(str) if name[0] != "_" and "format" not in name)
-"""Methods of texts that give access to nothing but the text."""
 
 
 class _Generation(jinja2.ext.Extension):
@@ -56,17 +54,6 @@ class _Generation(jinja2.ext.Extension):
     def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-class _Strict(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox, with a short cut for keys of objects and methods of texts."""
-
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        if type(obj) is dict and attribute not in _OF_DICT:
-            return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
-        if type(obj) is str and attribute in _OF_TEXT:
-            return getattr(obj, attribute)
-        return super().getattr(obj, attribute)
 
 
 class Forms(Struct, frozen=True):
@@ -159,28 +146,18 @@ class Template:
             NotChecked: the template cannot render them.
         """
         names = {"tools": list(tools) or None, "documents": None, **self.variables, **variables}
-        names |= {"add_generation_prompt": prompt}
+        names |= {"messages": list(messages), "add_generation_prompt": prompt}
         try:
             with bounds(self.name):
-                try:
-                    return self._compiled(_Strict).render(messages=messages, **names)
-                except jinja2.exceptions.SecurityError:
-                    # It changes a list, which the strict sandbox forbids: give it copies.
-                    copies = json.loads(json.dumps([list(messages), names]))
-                    lenient = self._compiled(SandboxedEnvironment)
-                    return lenient.render(messages=copies[0], **copies[1])
+                # Copies, as a template may change the lists that it gets.
+                return _compile(self.source, self.date).render(copy.deepcopy(names))
         except (*FAILURES, TemplateError) as error:
             said = " ".join(str(error).split())[:200]
             raise NotChecked(f"the template cannot render its messages ({said})") from error
 
-    def _compiled(self, kind: Callable[..., SandboxedEnvironment]) -> jinja2.Template:
-        return _compile(kind, self.source, self.date)
-
 
 @lru_cache(maxsize=8)
-def _compile(
-    kind: Callable[..., SandboxedEnvironment], source: str, date: datetime.date | None
-) -> jinja2.Template:
+def _compile(source: str, date: datetime.date | None) -> jinja2.Template:
     def raise_exception(message: object) -> None:
         raise jinja2.TemplateError(str(message))
 
@@ -189,7 +166,7 @@ def _compile(
             raise jinja2.TemplateError("reads the clock, and the manifest names no date")
         return date.strftime(pattern)
 
-    made = kind(
+    made = SandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
     )
     made.filters["tojson"] = _tojson
