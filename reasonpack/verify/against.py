@@ -22,7 +22,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 from msgspec.structs import replace
-from numpy.typing import NDArray
 
 from reasonpack.datasets.receipt import Receipt, place_of
 from reasonpack.datasets.shards import open_shard
@@ -35,9 +34,8 @@ from reasonpack.verify.copies import Copies, copies_of_groups, copies_of_records
 from reasonpack.verify.differences import report
 from reasonpack.verify.findings import Findings
 from reasonpack.verify.groups import find_groups, grouped_by
-from reasonpack.verify.history import Contexts
 from reasonpack.verify.manifest import Dataset
-from reasonpack.verify.match import NO_VIEWS, Expected, Join, Packed, TrainedCounts, match
+from reasonpack.verify.match import NO_VIEWS, TRAINED, Expected, Join, Kinds, Packed, match
 from reasonpack.verify.order import Order
 from reasonpack.verify.parts import PARTS, parts_of
 from reasonpack.verify.paths import fingerprint
@@ -159,63 +157,46 @@ def _ids(dataset: Dataset) -> Iterator[str]:
 
 
 def _add_samples(join: Join, checked: CheckedRow) -> None:
-    row, paths, stops = checked.row, checked.paths, checked.row.sample_stop
-    in_part = join.of_calls or parts_of(join.manifest.options.train_on) != PARTS
+    """Add the samples of a row; one that is not compared, or whose row has a fault, by its id."""
+    row, paths = checked.row, checked.paths
     if join.order is not None:
         join.order.add_row(checked)
+    in_part = join.of_calls or parts_of(join.manifest.options.train_on) != PARTS
+    if paths is not None:
+        target, trained, kinds = row.target, row.trained, _kinds(row)
+        (weights, values), calls = of_row(row), identities_in(row)
     for number, id_ in enumerate(row.sample_id):
-        sample = Packed(checked.shard, checked.number, number, None)
+        sample = Packed(checked.shard, checked.number, number)
         if paths is not None and join.compares(id_):
-            here = slice(int(row.sample_start[number]), int(stops[number]))
-            own, seen, leaf = row.alone(number), paths.seen[here], paths.leaf[here]
-            targets = np.flatnonzero(own.target)
-            weights = None if own.loss_weights is None else own.loss_weights[targets]
-            beside = of_row(own, targets) if join.of_calls else (weights,)
-            print_ = fingerprint(seen[leaf], paths.predicted[here][targets], *beside)
+            here = slice(int(row.sample_start[number]), int(row.sample_stop[number]))
+            leaves, targets = (np.flatnonzero(of[here]) + here.start for of in (paths.leaf, target))
+            beside = weights[targets], values[targets]
             sample = replace(
                 sample,
-                fingerprint=print_,
-                trained_counts=_trained_counts(own, targets),
-                ends=seen[leaf],
-                trains_ends=in_part or bool(own.trained[leaf].all()),
-                contexts=_contexts(own),
-                calls=frozenset(each.key for each in identities_in(own)),
+                fingerprint=fingerprint(paths.seen[leaves], paths.predicted[targets], *beside),
+                kinds=kinds[number],
+                ends=paths.seen[leaves],
+                trains_ends=in_part or bool(trained[leaves].all()),
+                calls=frozenset(call.key for of, call in calls if of == number),
             )
         join.touched[id_] = None
         join.packed.setdefault(id_, []).append(sample)
 
 
-def _segments(row: Row) -> NDArray[np.int64]:
-    """Return i64[T], the number of each token's segment."""
-    return np.repeat(np.arange(len(row.segment_start)), row.segment_stop - row.segment_start)
-
-
-def _trained_counts(row: Row, targets: NDArray[np.int64]) -> TrainedCounts:
-    """Count the trained tokens of a sample by call and message, and how many are reasoning.
-
-    Trained tokens of a kind other than `t` and `r_out` are not counted.
-    """
-    of, ids = _segments(row)[targets], ["", *(row.call_id or ())]
-    calls, messages = row.call_of_tokens[targets] + 1, row.segment_message[of]
-    kinds = row.segment_kind[of]
-    counted: TrainedCounts = {}
-    places = (calls << 32) + messages + 1
-    for place in np.unique(places).tolist():
-        mine = kinds[places == place]
-        thought, said = (int((mine == kind).sum()) for kind in (Kind.REASONING, Kind.R_OUT))
-        counted[ids[place >> 32], place % (1 << 32) - 1] = (thought, thought, thought + said)
-    return counted
-
-
-def _contexts(row: Row) -> Contexts:
-    """Count the context tokens (`h` and `r_in`) of a sample by message and kind."""
-    of = _segments(row)
-    kinds, messages = row.segment_kind[of], row.segment_message[of]
-    counted = Contexts()
-    for kind in (Kind.CONTEXT, Kind.R_IN):
-        own = messages[(kinds == kind) & (messages >= 0)]
-        places, numbers = (each.tolist() for each in np.unique(own, return_counts=True))
-        counted.update({(at, kind): number for at, number in zip(places, numbers, strict=True)})
+def _kinds(row: Row) -> list[Kinds]:
+    """Count the tokens of each sample by call, message and kind."""
+    targets = np.add.reduceat(row.target.astype(int), row.segment_start)
+    sizes, calls = row.segment_stop - row.segment_start, row.segment_call
+    counted = [Kinds() for _ in row.sample_id]
+    for at, start in enumerate(row.segment_start.tolist()):
+        of = counted[row.sample_of(start)]
+        id_ = row.call_id[calls[at]] if calls is not None and row.call_id and calls[at] >= 0 else ""
+        message, kind = int(row.segment_message[at]), int(row.segment_kind[at])
+        if kind in (Kind.CONTEXT, Kind.R_IN):
+            of[id_, message, kind] += int(sizes[at])
+        elif targets[at]:
+            of[id_, message, kind] += int(targets[at])
+            of[id_, message, TRAINED] += int(targets[at])
     return counted
 
 
@@ -283,5 +264,5 @@ def _expected(join: Join, record: Record, rebuilt: Rebuilt | None, times: int) -
         count("npass_tokens", expected.npass_tokens)
     for where, number in rebuilt.built.stops.items():
         count(f"stops: {where}", number)
-    count("context tokens", sum(expected.contexts.values()))
+    count("context tokens", expected.context_tokens)
     return expected

@@ -103,7 +103,7 @@ class _Adding(Struct):
         split = split_of(self.id.encode(), self.join.manifest.options.split)
         divided = self.join.manifest.counts.extra_samples > 0
         expected = expected_of(views, self.where, split, weighs=self.join.weighs, divided=divided)
-        self.join.findings.count("context tokens", sum(expected.contexts.values()))
+        self.join.findings.count("context tokens", expected.context_tokens)
         again: Callable[[], Sequence[TokenView]] = tuple
         if self.kept.tokens <= EXPLAINED:
             again = partial(_again, self.source, self.groups, self.group, self.left_out)

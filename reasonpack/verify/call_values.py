@@ -76,26 +76,25 @@ def identity_of(call: Call) -> Identity:
     return Identity(call.id, ROLES.index(call.role), np.nan if call.reward is None else call.reward)
 
 
-def identities_in(row: Row) -> list[Identity]:
-    """Return what identifies each call of a row."""
-    ids = row.call_id or []
+def identities_in(row: Row) -> list[tuple[int, Identity]]:
+    """Return for each call of a row the number of its sample, and what identifies the call."""
+    ids, samples = row.call_id or [], [] if row.call_sample is None else row.call_sample.tolist()
     roles = np.zeros(len(ids), np.uint8) if row.call_role is None else row.call_role
     rewards = np.full(len(ids), np.nan) if row.call_reward is None else row.call_reward
-    return [*map(Identity, ids, roles.tolist(), rewards.tolist())]
+    return [*zip(samples, map(Identity, ids, roles.tolist(), rewards.tolist()), strict=True)]
 
 
-def of_row(row: Row, tokens: NDArray[np.int64]) -> tuple[F32, U64]:
-    """Return weights f32[n] and values u64[n, 3] of n tokens of a row.
+def of_row(row: Row) -> tuple[F32, U64]:
+    """Return weights f32[T] and values u64[T, 3] of the tokens of a row.
 
     A column that the row lacks counts as NaN; the key of a token without a call is 0.
     """
-    keys = np.array([*(each.key for each in identities_in(row)), 0], np.uint64)
+    keys = np.array([*(call.key for _, call in identities_in(row)), 0], np.uint64)
     weights, *values = (
-        np.full(len(tokens), np.nan, np.float32) if column is None else column[tokens]
+        np.full(row.length, np.nan, np.float32) if column is None else column
         for column in (row.loss_weights, row.logprobs, row.advantages)
     )
-    words = [*map(bits_of, values), keys[row.call_of_tokens[tokens]]]
-    return weights, np.stack(words, axis=1)
+    return weights, np.stack([*map(bits_of, values), keys[row.call_of_tokens]], axis=1)
 
 
 def of_call(call: Call | None, trained: NDArray[np.bool_]) -> U64:

@@ -16,7 +16,7 @@ from reasonpack.verify.call_values import identity_of
 from reasonpack.verify.explain import SampleAt, explain, other_value
 from reasonpack.verify.findings import KEPT, Finding, Findings
 from reasonpack.verify.manifest import Dataset
-from reasonpack.verify.match import NO_VIEWS, Different, Join, calls_of, equal_together
+from reasonpack.verify.match import NO_VIEWS, TRAINED, Different, Join, calls_of, equal_together
 from reasonpack.verify.parts import PARTS, parts_of
 from reasonpack.verify.paths import together
 from reasonpack.verify.rebuilt import Rebuilt, TokenView, expected_of, weighed
@@ -157,7 +157,8 @@ def _kept_as_context(
 
     Which messages those are is taken from the samples. None if the samples differ otherwise.
     """
-    trained = {message for one in each.packed for _, message in one.trained_counts}
+    kinds = (place for one in each.packed for place in one.kinds)
+    trained = {message for _, message, kind in kinds if kind == TRAINED}
     parted = dict[bool, list[TokenView]]({True: [], False: []})
     named = calls_of(each.packed)
     for view in (*calls, *(view for one in rebuilt for view in one.views)):

@@ -172,14 +172,13 @@ def other_value(samples: Sequence[SampleAt], views: Sequence[TokenView]) -> Find
             else:
                 there[0] = there[0][0] + view.weight, there[0][1]
     for sample in samples:
-        row, own = sample.row, sample.row.alone(sample.number)
-        packed = {one.key: str(one) for one in identities_in(own)}
+        row, (weights, values) = sample.row, of_row(sample.row)
+        packed = {one.key: str(one) for at, one in identities_in(row) if at == sample.number}
         names |= packed
-        tokens = [(token, path) for token, path in sample.tokens() if row.target[token]]
-        weights, found = of_row(row, np.array([token for token, _ in tokens], np.int64))
-        for (token, path), weight, word in zip(
-            tokens, weights.tolist(), found.tolist(), strict=True
-        ):
+        for token, path in sample.tokens():
+            if not row.target[token]:
+                continue
+            weight, word = float(weights[token]), values[token].tolist()
             near = [(float(np.float32(each)), other) for each, other in want.get(path, ())]
             if near and (weight, word) not in near:
                 have = _values(weight, word, names)

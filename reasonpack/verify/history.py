@@ -10,7 +10,6 @@ search ends at the first that is missing. Template text between messages is not 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from reasonpack.rows.kind import Kind
@@ -20,8 +19,6 @@ from reasonpack.verify.marks import SHORT
 
 Stretch = tuple[int, int, int, int]
 """Index of a message, kind, start and stop: in characters, or in tokens."""
-Contexts = Counter[tuple[int, int]]
-"""Number of context tokens by message and kind."""
 
 
 def find_messages(prompt: str, messages: Sequence[Message]) -> tuple[Stretch, ...]:

@@ -18,7 +18,6 @@ from reasonpack.datasets.manifest import Manifest
 from reasonpack.records.strict_json import quoted
 from reasonpack.rows.kind import Kind
 from reasonpack.verify.findings import Findings
-from reasonpack.verify.history import Contexts
 from reasonpack.verify.length import LeftOut
 from reasonpack.verify.order import Order
 from reasonpack.verify.paths import U64, Fingerprint, together
@@ -30,10 +29,11 @@ if TYPE_CHECKING:
 NO_VIEWS: Fingerprint = (0, 0, 0, 0, 0, 0)
 """The fingerprint of a record whose views cannot be built."""
 NONE = np.zeros((0, 2), np.uint64)
-Place = tuple[str, int]
-"""The id of a call, empty in a conversation, and the index of a message."""
-TrainedCounts = dict[Place, tuple[int, int, int]]
-"""By message: least and most trained tokens that are reasoning, and the number of all trained."""
+Kinds = Counter[tuple[str, int, int]]
+"""Number of tokens by the id of a call (empty without one), the index of a message, and a kind.
+
+The kinds `t` and `r_out` count trained tokens alone; `TRAINED` counts those of both together."""
+TRAINED = len(Kind)
 
 
 class Packed(Struct, frozen=True):
@@ -46,18 +46,16 @@ class Packed(Struct, frozen=True):
         ends: paths of its leaves, u64[L, 2].
         trains_ends: all leaves are trained, or need not be.
         calls: keys of its calls.
-        contexts: number of its context tokens.
     """
 
     shard: str
     row: int
     number: int
-    fingerprint: Fingerprint | None
-    trained_counts: TrainedCounts = field(default_factory=dict)
+    fingerprint: Fingerprint | None = None
+    kinds: Kinds = field(default_factory=Counter)
     ends: U64 = field(default_factory=NONE.copy)
     trains_ends: bool = True
     calls: frozenset[int] = frozenset()
-    contexts: Contexts = field(default_factory=Counter)
 
 
 class Expected(Struct, frozen=True):
@@ -66,11 +64,11 @@ class Expected(Struct, frozen=True):
     Attributes:
         fingerprint: that of all these samples together; None if they are not compared.
         error: why its views cannot be built.
+        kinds: number of tokens whose kind and message are certain.
         split: the split that it belongs in; empty if not known.
         calls: keys of its calls.
         leaves: for the last path of each view, how often it is a leaf, at least and at most.
         again: rebuilds the views of a group; None for a conversation.
-        contexts: number of context tokens whose kind and message are certain.
         npass_tokens: tokens of the views that no other view extends.
         is_optional: it may have no sample, because it may train nothing.
     """
@@ -78,14 +76,19 @@ class Expected(Struct, frozen=True):
     where: str
     fingerprint: Fingerprint | None
     error: str = ""
-    trained_counts: TrainedCounts = field(default_factory=dict)
+    kinds: Kinds = field(default_factory=Counter)
     split: str = ""
     calls: frozenset[int] = frozenset()
     leaves: Mapping[bytes, tuple[int, int]] = field(default_factory=dict)
     again: Callable[[], Sequence[TokenView]] | None = None
-    contexts: Contexts = field(default_factory=Counter)
     npass_tokens: int = 0
     is_optional: bool = False
+
+    @property
+    def context_tokens(self) -> int:
+        """Number of context tokens whose kind and message are certain."""
+        context = (Kind.CONTEXT, Kind.R_IN)
+        return sum(number for (*_, kind), number in self.kinds.items() if kind in context)
 
 
 _One = TypeVar("_One", Packed, Expected)
@@ -200,7 +203,7 @@ def match(join: Join) -> None:
             if not packed and not expected:
                 kinds = ""
                 if not _has_unknown(*both):
-                    kinds = _kinds_fault(*both) or _contexts_fault(*both)
+                    kinds = _kinds_fault(*both)
                 first = both[0][0]
                 for code, what in (("RP312", kinds), ("RP315", _split_fault(*both))):
                     if what:
@@ -218,27 +221,17 @@ def _has_unknown(packed: Sequence[Packed], expected: Sequence[Expected]) -> bool
 
 
 def _kinds_fault(packed: Sequence[Packed], expected: Sequence[Expected]) -> str:
-    """Describe the first message with the wrong kinds of trained tokens; empty without one."""
-    found, wanted = (_sum([one.trained_counts for one in ones]) for ones in (packed, expected))
-    for place in sorted({*found, *wanted}):
-        have, want = found.get(place, (0, 0, 0)), wanted.get(place, (0, 0, 0))
-        if have[2] != want[2] or not want[0] <= have[0] <= want[1]:
-            least = f"{want[0]:,}" if want[0] == want[1] else f"{want[0]:,} to {want[1]:,}"
-            call = f"call {quoted(place[0])}, " * bool(place[0])
-            return (
-                f"{call}message {place[1]} has {count(have[0], 'token')} of reasoning among "
-                f"{have[2]:,} trained, expected {least} among {want[2]:,}"
-            )
-    return ""
+    """Describe the first message with too few tokens of a kind; empty without one.
 
-
-def _contexts_fault(packed: Sequence[Packed], expected: Sequence[Expected]) -> str:
-    """Describe the first message with too few context tokens; empty without one."""
-    found, wanted = (sum((one.contexts for one in ones), Contexts()) for ones in (packed, expected))
-    for (message, kind), want in sorted(wanted.items()):
-        if (have := found[message, kind]) < want:
-            what = f"message {message} has {count(have, 'token')} of the kind {Kind(kind).label}"
-            return f"{what}, expected at least {want:,} in what others see of it"
+    As many tokens are trained as expected, so no message has too many of them either.
+    """
+    found, least = (sum((one.kinds for one in ones), Kinds()) for ones in (packed, expected))
+    for (call, message, kind), number in sorted(least.items()):
+        if found[call, message, kind] < number:
+            label = [each.label for each in Kind][kind] if kind < TRAINED else "t or r_out"
+            have = count(found[call, message, kind], "token")
+            where = f"call {quoted(call)}, " * bool(call) + f"message {message}"
+            return f"{where} has {have} of the kind {label}, expected at least {number:,}"
     return ""
 
 
@@ -249,15 +242,6 @@ def _split_fault(packed: Sequence[Packed], expected: Sequence[Expected]) -> str:
     if found == wanted or "" in wanted:
         return ""
     return f"in {', '.join(sorted(found))}, expected in {', '.join(sorted(wanted))}"
-
-
-def _sum(each: Sequence[TrainedCounts]) -> TrainedCounts:
-    total: TrainedCounts = {}
-    for counts in each:
-        for place, numbers in counts.items():
-            before = total.get(place, (0, 0, 0))
-            total[place] = (before[0] + numbers[0], before[1] + numbers[1], before[2] + numbers[2])
-    return total
 
 
 def _unequal(

@@ -106,26 +106,22 @@ def each_once(paths: U64) -> tuple[U64, NDArray[np.int64], NDArray[np.int64]]:
     return ordered[new], order[new], which
 
 
-def fingerprint(
-    leaves: U64, trained: U64, weights: NDArray[np.float32] | None = None, more: U64 | None = None
-) -> Fingerprint:
+def fingerprint(leaves: U64, trained: U64, weights: NDArray[np.float32], more: U64) -> Fingerprint:
     """Hash leaves and trained paths, as multisets: repetitions count, and order does not.
 
     Args:
         leaves: u64[L, 2].
         trained: u64[N, 2].
-        weights: f32[N], loss weights of the trained tokens.
-        more: u64[N, k], their other values; only with weights.
+        weights: f32[N], loss weights of the trained tokens; NaN without weights.
+        more: u64[N, k], their other values.
 
     >>> leaves, trained = np.array([[1, 2]], np.uint64), np.array([[3, 4]], np.uint64)
-    >>> prints = [fingerprint(leaves, trained, np.float32([one])) for one in (0.5, 0.5, 0.75)]
+    >>> prints = [fingerprint(leaves, trained, np.float32([w]), leaves) for w in (0.5, 0.5, 0.75)]
     >>> prints[0] == prints[1], prints[0][:4] == prints[2][:4], prints[0][4:] == prints[2][4:]
     (True, True, False)
     """
-    if weights is None:
-        return (*_sum(leaves), *_sum(trained), 0, 0)
     marked = trained
-    for number, words in enumerate((bits_of(weights), *(() if more is None else more.T))):
+    for number, words in enumerate((bits_of(weights), *more.T)):
         marked = marked + words[:, None] * _keys(1 << 12)[number]
     return (*_sum(leaves), *_sum(trained), *_sum(marked))
 
@@ -151,8 +147,9 @@ def together(*prints: Fingerprint) -> Fingerprint:
     """Return the fingerprint of the union of several parts.
 
     >>> a, b = np.array([[1, 2]], np.uint64), np.array([[3, 4]], np.uint64)
-    >>> both = np.concatenate([a, b])
-    >>> together(fingerprint(a, b), fingerprint(b, a)) == fingerprint(both, both)
+    >>> weight, both = np.float32([1]), np.concatenate([a, b])
+    >>> each = fingerprint(a, b, weight, a), fingerprint(b, a, weight, b)
+    >>> together(*each) == fingerprint(both, both[::-1], weight.repeat(2), both)
     True
     """
     one, two, *more = (sum(numbers) & _MASK for numbers in zip(*prints, strict=True))

@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from reasonpack.datasets.manifest import Manifest
 from reasonpack.errors import RecordError
 from reasonpack.records.strict_json import quoted
+from reasonpack.rows.kind import Kind
 from reasonpack.verify.call_values import identity_of, is_kept_apart, of_call
 from reasonpack.verify.calls import Call
 from reasonpack.verify.chat import NotChecked, Refused
-from reasonpack.verify.history import Contexts, Stretch
+from reasonpack.verify.history import Stretch
 from reasonpack.verify.length import LeftOut
-from reasonpack.verify.match import Expected, TrainedCounts
+from reasonpack.verify.match import TRAINED, Expected, Kinds
 from reasonpack.verify.paths import U64, distinct, each_once, fingerprint, view_paths
 from reasonpack.verify.views import TextViews
 
@@ -160,27 +161,27 @@ def expected_of(
         new[:] = True
     else:
         trained, weights, words = once, np.bincount(which, weights), words[first]
-    trained_counts: TrainedCounts = {}
+    kinds = paths.contexts()
     has_twin = np.zeros(len(views), bool)
     begins = np.cumsum([0, *map(len, paths.targets)])
     for number, view in enumerate(views):
         own = slice(begins[number], begins[number + 1])
         has_twin[number] = is_apart and twins[own].any()
         least, most = (int(new[own][:end].sum()) for end in view.reasoning_tokens)
-        if of := int(new[own].sum()):
-            trained_counts[view.call.id if view.call else "", view.message] = (least, most, of)
+        of, id_ = int(new[own].sum()), view.call.id if view.call else ""
+        for kind, tokens in ((Kind.REASONING, least), (Kind.R_OUT, of - most), (TRAINED, of)):
+            kinds[id_, view.message, kind] += tokens
     leaves = _leaves(views, paths.ends, has_twin | divided)
     outer = np.array([leaves[bytes(end)][0] > 0 for end in paths.ends])
     lengths = {bytes(end): len(view.ids) for end, view in zip(paths.ends, views, strict=True)}
-    beside = (weights.astype(np.float32), words if views[0].call else None) if weighs else ()
+    weights = weights.astype(np.float32) if weighs else np.full(len(trained), np.nan, np.float32)
     return Expected(
         where,
-        fingerprint(distinct(paths.ends[outer]), trained, *beside),
-        trained_counts=trained_counts,
+        fingerprint(distinct(paths.ends[outer]), trained, weights, words),
+        kinds=kinds,
         leaves=leaves,
         split=split,
         calls=frozenset(identity_of(view.call).key for view in views if view.call),
-        contexts=paths.contexts(),
         npass_tokens=sum(lengths[path] for path, (least, _) in leaves.items() if least),
     )
 
@@ -200,13 +201,13 @@ class _Compared(Struct):
     written: list[U64]
     history: list[tuple[tuple[int, int], U64]]
 
-    def contexts(self) -> Contexts:
+    def contexts(self) -> Kinds:
         """Count context tokens by message and kind, without those in the completion of a view."""
-        counted, written = Contexts(), np.sort(np.concatenate(self.written))
-        for place, paths in self.history:
+        counted, written = Kinds(), np.sort(np.concatenate(self.written))
+        for (message, kind), paths in self.history:
             least, most = (np.searchsorted(written, paths, side) for side in ("left", "right"))
-            counted[place] += int((least == most).sum())
-        return +counted
+            counted["", message, kind] += int((least == most).sum())
+        return counted
 
 
 def _compared_paths(views: Sequence[TokenView]) -> _Compared:

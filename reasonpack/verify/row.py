@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
@@ -79,37 +77,6 @@ class Row(Struct, frozen=True):
         """Return the index of a token's message, −1 for none."""
         segment = int(np.searchsorted(self.segment_start, token, "right")) - 1
         return int(self.segment_message[segment])
-
-    def alone(self, number: int) -> Row:
-        """Return one of the samples as a row of its own; the row must have no fault."""
-        start, stop = int(self.sample_start[number]), int(self.sample_stop[number])
-        segments = slice(*np.searchsorted(self.segment_start, (start, stop)).tolist())
-        columns: dict[str, Any] = {
-            name: None if (column := getattr(self, name)) is None else column[start:stop]
-            for name in ("input_ids", "position_ids", "labels", *OF_TOKENS)
-        }
-        calls, of_calls = None, dict[str, Any]()
-        if self.call_sample is not None and self.segment_call is not None:
-            first, last = np.searchsorted(self.call_sample, (number, number + 1)).tolist()
-            own = self.segment_call[segments]
-            calls = np.where(own < 0, own, own - np.int32(first))
-            of_calls = {
-                name: None if (column := getattr(self, name)) is None else column[first:last]
-                for name in OF_CALLS
-            }
-            of_calls["call_sample"] = self.call_sample[first:last] - np.int32(number)
-        return Row(
-            **columns,
-            **of_calls,
-            length=stop - start,
-            segment_start=self.segment_start[segments] - np.int32(start),
-            segment_visible_until=self.segment_visible_until[segments] - np.int32(start),
-            segment_kind=self.segment_kind[segments],
-            segment_message=self.segment_message[segments],
-            segment_call=calls,
-            sample_start=np.zeros(1, np.int32),
-            sample_id=[self.sample_id[number]],
-        )
 
 
 class Fault(Struct, frozen=True):

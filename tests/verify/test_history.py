@@ -6,10 +6,11 @@ import numpy as np
 from packed_twice import TOKENIZER
 
 from reasonpack.tokens.tokenizer import load_tokenizer
-from reasonpack.verify.against import _contexts
+from reasonpack.verify.against import _kinds
 from reasonpack.verify.chat import Message
 from reasonpack.verify.encoding import encode_text
-from reasonpack.verify.history import Contexts, find_messages, in_tokens
+from reasonpack.verify.history import find_messages, in_tokens
+from reasonpack.verify.match import TRAINED, Kinds
 from reasonpack.verify.rebuilt import TokenView, expected_of
 from reasonpack.verify.row import Row
 
@@ -44,9 +45,11 @@ def test_tokens_within_a_text_are_counted_once_unless_a_view_writes_them() -> No
     ids = np.array([*encoding.ids, 5], np.int32)
     view = TokenView(2, ids, np.ones(1, bool), history=stretches)
     counted = contexts(view, view)
-    assert counted == {(message, kind): stop - start for message, kind, start, stop in stretches}
+    assert counted == {
+        ("", message, kind): stop - start for message, kind, start, stop in stretches
+    }
     assert contexts(view, TokenView(0, ids[:stop], np.ones(stop - 1, bool))) == {
-        (1, 2): counted[1, 2]
+        ("", 1, 2): counted["", 1, 2]
     }
 
 
@@ -62,8 +65,9 @@ def test_numbers_of_messages_that_cannot_be_take_no_memory() -> None:
         "segment_message": [10**6, 1],
     }
     row = Row(length=2, sample_id=["a"], **{name: np.array(ints[name]) for name in ints})
-    assert dict(_contexts(row)) == {(10**6, 0): 1}
+    assert _kinds(row) == [{("", 10**6, 0): 1, ("", 1, 3): 1, ("", 1, TRAINED): 1}]
 
 
-def contexts(*views: TokenView) -> Contexts:
-    return expected_of(views, "", "", weighs=False, divided=False).contexts
+def contexts(*views: TokenView) -> Kinds:
+    kinds = expected_of(views, "", "", weighs=False, divided=False).kinds
+    return Kinds({place: kinds[place] for place in kinds if place[2] in (0, 2) and kinds[place]})

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import oracle
-import pyarrow.parquet as pq
 import pytest
 from encoded import EncodedView, encoded_view, lay_out
 from hypothesis import example, given
@@ -20,13 +19,16 @@ from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError
 from reasonpack.rows.sample import Sample
 from reasonpack.run.pack import pack_files
+from reasonpack.verify.against import _add_samples
+from reasonpack.verify.call_values import of_row
 from reasonpack.verify.findings import Findings
 from reasonpack.verify.manifest import read_dataset
+from reasonpack.verify.match import TRAINED, Join
 from reasonpack.verify.paths import fingerprint, row_paths, together, view_paths
 from reasonpack.verify.rebuilt import Rebuilt, TokenView, expected_of, why_rejected
 from reasonpack.verify.row import Row
 from reasonpack.verify.rows import check_row
-from reasonpack.verify.shards import COLUMNS, read_rows
+from reasonpack.verify.shards import COLUMNS, checked_rows
 from tests.changed import replace
 
 # --- rows, against the oracle --------------------------------------------------------------------
@@ -177,7 +179,8 @@ def test_a_conversation_is_refused_for_the_same_reason_and_fits_what_it_becomes(
         row = as_row(table_of([sample]))
         paths = check_row(row)[1]
         assert paths is not None
-        prints.append(fingerprint(paths.seen[paths.leaf], paths.predicted[row.trained]))
+        beside = (column[row.trained] for column in of_row(row))
+        prints.append(fingerprint(paths.seen[paths.leaf], paths.predicted[row.trained], *beside))
     assert together(*prints) == print_of(views)
 
 
@@ -217,8 +220,7 @@ def test_fingerprints_are_equal_if_and_only_if_leaves_and_pairs_are(
     assert (one[2:] == two[2:]) == (pairs == other_pairs)
 
 
-def test_a_sample_alone_is_a_row_of_its_own(tmp_path: Path) -> None:
-    """As it is where nothing is packed with it."""
+def test_a_sample_is_the_same_in_a_row_with_others(tmp_path: Path) -> None:
     calls = [
         {
             "trace_id": name,
@@ -231,14 +233,22 @@ def test_a_sample_alone_is_a_row_of_its_own(tmp_path: Path) -> None:
     ]
     source = tmp_path / "calls.jsonl"
     source.write_text("".join(json.dumps(call) + "\n" for call in calls))
-    rows = {}
+    samples = {}
     for packing in ("best-fit", "none"):
         options = Options(tokenizer=str(TOKENIZER), packing=packing, max_length=100)
         pack_files([str(source)], tmp_path / packing, options)
-        (shard,) = (tmp_path / packing / "data").iterdir()
-        rows[packing] = [*read_rows(pq.read_table(shard).combine_chunks().to_batches()[0])]
-    (both,) = rows["best-fit"]
-    for number, alone in enumerate(rows["none"]):
-        found = both.alone(number)
-        for name in alone.__struct_fields__:
-            assert np.array_equal(getattr(found, name), getattr(alone, name)), name
+        dataset = read_dataset(str(tmp_path / packing), Findings())
+        assert dataset is not None
+        join = Join(dataset.manifest, Findings(), None, {}, {})
+        for row in checked_rows(dataset, 0, join.findings):
+            _add_samples(join, row)
+        samples[packing] = {
+            id_: (one.fingerprint, one.kinds, one.ends.tolist(), one.calls)
+            for id_, (one,) in join.packed.items()
+        }
+    assert samples["best-fit"] == samples["none"]
+    trained = [
+        {id_: kinds[id_, -1, TRAINED] for id_, *_ in kinds}
+        for _, kinds, *_ in samples["none"].values()
+    ]
+    assert trained == [{"": 0, f"{name}8": 2, f"{name}9": 1} for name in "ab"]
