@@ -41,10 +41,10 @@ from reasonpack.verify.parts import PARTS, parts_of
 from reasonpack.verify.paths import fingerprint
 from reasonpack.verify.rebuilt import (
     Rebuilt,
-    expected_of,
+    count_built,
+    expect,
     not_rebuilt,
     weighed,
-    whole_size,
     why_rejected,
 )
 from reasonpack.verify.rejects import check_left_out, check_reason, read_all, take_reject
@@ -232,37 +232,16 @@ def _add_record(join: Join, record: Record, source: Source, copies: Copies) -> N
             findings.leave_unchecked(rebuilt.unknown, record.where)
         join.add_expected(id_, _expected(join, record, rebuilt, times), times)
         check_left_out(join, record, id_, rebuilt)
-        join.contradict(rebuilt.built.contradictions if rebuilt else (), record.where)
 
 
 def _expected(join: Join, record: Record, rebuilt: Rebuilt | None, times: int) -> Expected:
     """Return what each of the `times` copies of a record is compared with, and count them all."""
-    manifest = join.manifest
-
-    def count(what: str, number: int = 1) -> None:
-        join.findings.count(what, number * times)
-
-    count("packed")
+    join.findings.count("packed", times)
     if rebuilt is None or rebuilt.unknown:
         return Expected(record.where, None)
     if rebuilt.reason:
         return Expected(record.where, NO_VIEWS, rebuilt.error)
-    count("conversations")
-    count("views", len(rebuilt.views))
-    count("naive_tokens", sum(len(view.ids) for view in rebuilt.views))
-    count("missing_reasoning", rebuilt.built.untrained)
-    join.findings.count("context", rebuilt.built.context)
-    if (most := manifest.options.max_length) and manifest.counts.extra_samples:
-        whole = whole_size(rebuilt.views)
-        count("divided", whole > most)
-        count("whole tokens", whole)
+    join.findings.count("conversations", times)
+    count_built(join, rebuilt.built, record.where, times)
     views = weighed(rebuilt.views, rebuilt.long)
-    expected = expected_of(
-        views, record.where, rebuilt.split, weighs=join.weighs, divided=join.divided
-    )
-    if manifest.options.shuffle or manifest.counts.extra_samples:
-        count("npass_tokens", expected.npass_tokens)
-    for where, number in rebuilt.built.stops.items():
-        count(f"stops: {where}", number)
-    count("context tokens", expected.context_tokens)
-    return expected
+    return expect(join, views, record.where, rebuilt.split, times)

@@ -15,13 +15,15 @@ from msgspec.structs import replace
 from reasonpack.records.unit import Record
 from reasonpack.verify.calls import NAMES
 from reasonpack.verify.copies import Copies, count_not_packed
+from reasonpack.verify.encoding import TokenView
 from reasonpack.verify.group_views import Kept, rebuild_calls
 from reasonpack.verify.groups import Group, Groups, fields_of
 from reasonpack.verify.match import NO_VIEWS, Expected, Join, Reject
 from reasonpack.verify.rebuilt import (
+    EXPLAINED,
     Rebuilt,
-    TokenView,
-    expected_of,
+    count_built,
+    expect,
     kept_apart,
     not_rebuilt,
     weighed,
@@ -30,9 +32,6 @@ from reasonpack.verify.rebuilt import (
 from reasonpack.verify.rejects import check_left_out, check_reason, take_reject
 from reasonpack.verify.sessions import Value, decoded_calls
 from reasonpack.verify.source import Source, split_of
-
-EXPLAINED = 1 << 24
-"""Most tokens that a group may have for its views to be held in memory together."""
 
 
 def add_groups(
@@ -90,40 +89,17 @@ class _Adding(Struct):
         elif self.failed is not None:
             self._add_expected(self.failed)
         elif self.kept.views:
-            views = weighed(self.kept.views)
-            expected = self._expected(views)
-            self._add_expected(expected)
-            self._size(views, expected)
+            self._add_expected(self._expected())
 
-    def _expected(self, views: Sequence[TokenView]) -> Expected:
+    def _expected(self) -> Expected:
         """Return what the samples of the group are compared with, and count its views."""
         self._count("groups")
-        self._count("views", len(views))
-        self._count("naive_tokens", self.kept.tokens)
         split = split_of(self.id.encode(), self.join.manifest.options.split)
-        divided = self.join.manifest.counts.extra_samples > 0
-        expected = expected_of(views, self.where, split, weighs=self.join.weighs, divided=divided)
-        self.join.findings.count("context tokens", expected.context_tokens)
+        expected = expect(self.join, weighed(self.kept.views), self.where, split, self.times)
         again: Callable[[], Sequence[TokenView]] = tuple
         if self.kept.tokens <= EXPLAINED:
             again = partial(_again, self.source, self.groups, self.group, self.left_out)
         return replace(expected, again=again)
-
-    def _size(self, views: Sequence[TokenView], expected: Expected) -> None:
-        """Count tokens for npass and for division, or count the group as unsized.
-
-        They are unknown if its calls are kept apart, or if it may be divided and is too large.
-        """
-        manifest = self.join.manifest
-        divided = manifest.counts.extra_samples > 0
-        if kept_apart(views) or (divided and self.kept.tokens > EXPLAINED):
-            self.join.findings.count("unsized")
-            return
-        self._count("npass_tokens", expected.npass_tokens)
-        if divided:
-            whole, most = whole_size(views), manifest.options.max_length
-            self._count("divided", whole > (most or whole))
-            self._count("whole tokens", whole)
 
     def _count(self, name: str, number: int = 1) -> None:
         """Add `number` for each copy of the group."""
@@ -159,11 +135,7 @@ class _Adding(Struct):
         elif error := found.error or self.kept.add(found.views, record.where):
             self.failed = Expected(record.where, NO_VIEWS, error)
         else:
-            self._count("missing_reasoning", found.built.untrained)
-            findings.count("context", found.built.context)
-            for where, number in found.built.stops.items():
-                findings.count(f"stops: {where}", number)
-            join.contradict(found.built.contradictions, record.where)
+            count_built(join, found.built, record.where, self.times)
             findings.count("calls with ids", sum(each.message < 0 for each in found.views))
 
     def _guessed(self, record: Record) -> str:

@@ -16,8 +16,9 @@ from reasonpack.errors import TokenizerError
 from reasonpack.records.strict_json import quoted
 from reasonpack.tokens.tokenizer import Tokenizer
 from reasonpack.verify.call_values import identities_in, identity_of, of_call, of_row
+from reasonpack.verify.encoding import TokenView
 from reasonpack.verify.findings import Finding
-from reasonpack.verify.rebuilt import TokenView, kept_apart
+from reasonpack.verify.rebuilt import kept_apart
 from reasonpack.verify.row import Row
 from reasonpack.verify.shards import CheckedRow
 

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from reasonpack.verify.call_values import check_columns
 from reasonpack.verify.calls import Call, read_calls
 from reasonpack.verify.chat import Json, NotChecked, Refused
-from reasonpack.verify.length import LeftOut, too_long, too_long_text
+from reasonpack.verify.encoding import TokenView, encode, too_long, too_long_text
+from reasonpack.verify.manifest import LeftOut
 from reasonpack.verify.parts import PARTS, parts_of
-from reasonpack.verify.rebuilt import Rebuilt, TokenView, not_rebuilt
-from reasonpack.verify.source import Source, encode
+from reasonpack.verify.rebuilt import Rebuilt, not_rebuilt
+from reasonpack.verify.source import Source
 from reasonpack.verify.views import TextViews, build_views
 
 
@@ -64,7 +65,7 @@ def _in_tokens(call: Call, source: Source) -> tuple[TextViews, TokenView | LeftO
         if not built.views:
             return built, None
         (text,) = built.views
-        if out := too_long_text(text.message, (text.prompt, text.completion), manifest):
+        if out := too_long_text(text, manifest):
             return built, out
         view = encode(text, source.tokenizer)
         if not view.prompt_length:

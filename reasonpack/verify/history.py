@@ -14,7 +14,6 @@ from collections.abc import Sequence
 
 from reasonpack.rows.kind import Kind
 from reasonpack.verify.chat import Message
-from reasonpack.verify.encoding import Encoded
 from reasonpack.verify.marks import SHORT
 
 Stretch = tuple[int, int, int, int]
@@ -47,13 +46,3 @@ def _all_in(text: str, names: Sequence[str]) -> bool:
     """Return whether a text has all names, one after another."""
     at = 0
     return all((at := text.find(name, at) + len(name)) >= len(name) for name in names)
-
-
-def in_tokens(stretches: Sequence[Stretch], encoded: Encoded) -> tuple[Stretch, ...]:
-    """Convert stretches of a text to tokens, each without its first and its last token."""
-    made = []
-    for message, kind, start, stop in stretches:
-        first, last = encoded.token_at(start), encoded.token_at(stop - 1)
-        if first is not None and last is not None and first + 1 < last:
-            made.append((message, kind, first + 1, last))
-    return tuple(made)

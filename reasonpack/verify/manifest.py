@@ -25,12 +25,27 @@ from reasonpack.datasets.receipt import Receipt, Shard, place_of, receipt_path
 from reasonpack.storage.place import Place, join, stamp
 from reasonpack.storage.read import open_file, read_bytes
 from reasonpack.verify.findings import Findings
-from reasonpack.verify.length import LeftOut
 
 MAJOR, MINOR = 1, 0
 """The newest version of the format that this check knows."""
 LONGEST = 2 << 30
 """Most bytes that a line of rejects.jsonl may have."""
+
+
+class LeftOut(Struct, frozen=True):
+    """A message whose view is too long, as found in the source or as a line of rejects.jsonl.
+
+    `length` is in `unit`: tokens or characters.
+    """
+
+    message: int
+    reason: str
+    length: int
+    unit: str = "tokens"
+
+    def __str__(self) -> str:
+        """Describe it for a message."""
+        return f"message {self.message}: {self.reason}, {self.length:,} {self.unit}"
 
 
 class RejectLine(Struct, frozen=True):

@@ -18,13 +18,13 @@ from reasonpack.datasets.manifest import Manifest
 from reasonpack.records.strict_json import quoted
 from reasonpack.rows.kind import Kind
 from reasonpack.verify.findings import Findings
-from reasonpack.verify.length import LeftOut
+from reasonpack.verify.manifest import LeftOut
 from reasonpack.verify.order import Order
 from reasonpack.verify.paths import U64, Fingerprint, together
 from reasonpack.wording import count
 
 if TYPE_CHECKING:
-    from reasonpack.verify.rebuilt import TokenView
+    from reasonpack.verify.encoding import TokenView
 
 NO_VIEWS: Fingerprint = (0, 0, 0, 0, 0, 0)
 """The fingerprint of a record whose views cannot be built."""
@@ -178,12 +178,6 @@ class Join(Struct):
             self.expected.setdefault(each, []).append(expected)
             if self.order is not None:
                 self.order.add_conversation(each)
-
-    def contradict(self, contradictions: Sequence[str], where: str) -> None:
-        """Count contradictions between the record at a place and the manifest."""
-        for what in contradictions:
-            number, first = self.contradictions.get(what, (0, where))
-            self.contradictions[what] = (number + 1, first)
 
 
 def match(join: Join) -> None:

@@ -19,65 +19,17 @@ from numpy.typing import NDArray
 
 from reasonpack.datasets.manifest import Manifest
 from reasonpack.errors import RecordError
-from reasonpack.records.strict_json import quoted
 from reasonpack.rows.kind import Kind
 from reasonpack.verify.call_values import identity_of, is_kept_apart, of_call
-from reasonpack.verify.calls import Call
 from reasonpack.verify.chat import NotChecked, Refused
-from reasonpack.verify.history import Stretch
-from reasonpack.verify.length import LeftOut
-from reasonpack.verify.match import TRAINED, Expected, Kinds
-from reasonpack.verify.paths import U64, distinct, each_once, fingerprint, view_paths
+from reasonpack.verify.encoding import TokenView
+from reasonpack.verify.manifest import LeftOut
+from reasonpack.verify.match import TRAINED, Expected, Join, Kinds
+from reasonpack.verify.paths import U64, distinct, each_once, fingerprint
 from reasonpack.verify.views import TextViews
 
-
-class TokenView(Struct, frozen=True):
-    """A view of L tokens, of a message or of a call.
-
-    Attributes:
-        message: index of its message; −1 for a call with ids.
-        ids: i32[L], prompt and then completion.
-        trained: bool[C], which of the completion's C tokens are trained.
-        reasoning_tokens: how many trained tokens are reasoning, at least and at most.
-        history: stretches of the prompt, in tokens, that are texts of messages; empty with ids.
-        weight: loss weight of each trained token, or of all tokens of `group` together.
-        group: equal for views whose trained tokens share one weight; None if they do not share.
-        call: its call, without messages and ids; None in a conversation.
-    """
-
-    message: int
-    ids: NDArray[np.int32]
-    trained: NDArray[np.bool_]
-    reasoning_tokens: tuple[int, int] = (0, 0)
-    history: tuple[Stretch, ...] = ()
-    weight: float = 1.0
-    group: Hashable = None
-    call: Call | None = None
-
-    @property
-    def named(self) -> str:
-        """Name the view for a message: by its call or by its message."""
-        return f"call {quoted(self.call.id)}" if self.call else f"message {self.message}"
-
-    @property
-    def is_rejected(self) -> bool:
-        """Whether it is the rejected answer of a preference pair."""
-        return self.call is not None and self.call.role == "rejected"
-
-    @property
-    def prompt_length(self) -> int:
-        """Number of tokens of the prompt."""
-        return len(self.ids) - len(self.trained)
-
-    @property
-    def paths(self) -> U64:
-        """The paths u64[L, 2] of its tokens."""
-        return view_paths(self.ids)
-
-    @property
-    def targets(self) -> U64:
-        """The paths u64[n, 2] of its trained tokens."""
-        return self.paths[self.prompt_length :][self.trained]
+EXPLAINED = 1 << 24
+"""Most tokens that a record or group may have for all paths of its views to be held in memory."""
 
 
 class Rebuilt(Struct, frozen=True):
@@ -115,6 +67,40 @@ def not_rebuilt(error: RecordError | NotChecked | Refused) -> Rebuilt:
 
 
 # --- what is compared ------------------------------------------------------------------
+
+
+def expect(join: Join, views: Sequence[TokenView], where: str, split: str, times: int) -> Expected:
+    """Return what each of the `times` copies of a record or group must hold, and count its views.
+
+    Sizes are counted too, unless calls are kept apart, or there are too many tokens to divide.
+    """
+    manifest, tokens = join.manifest, sum(len(view.ids) for view in views)
+    divided = manifest.counts.extra_samples > 0
+    expected = expected_of(views, where, split, weighs=join.weighs, divided=divided)
+    counted = {"views": len(views), "naive_tokens": tokens}
+    counted["context tokens"] = expected.context_tokens
+    if kept_apart(views) or (divided and tokens > EXPLAINED):
+        counted["unsized"] = 1
+    else:
+        counted["npass_tokens"] = expected.npass_tokens
+        if divided:
+            whole = whole_size(views)
+            counted["divided"] = whole > (manifest.options.max_length or whole)
+            counted["whole tokens"] = whole
+    for name, number in counted.items():
+        join.findings.count(name, number * times)
+    return expected
+
+
+def count_built(join: Join, built: TextViews, where: str, times: int) -> None:
+    """Count what was met when the views of a record were built in text."""
+    join.findings.count("missing_reasoning", built.untrained * times)
+    join.findings.count("context", built.context)
+    for source, number in built.stops.items():
+        join.findings.count(f"stops: {source}", number * times)
+    for what in built.contradictions:
+        number, first = join.contradictions.get(what, (0, where))
+        join.contradictions[what] = (number + 1, first)
 
 
 def weighed(views: Sequence[TokenView], more: Sequence[TokenView] = ()) -> list[TokenView]:

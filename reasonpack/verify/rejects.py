@@ -7,8 +7,7 @@ import hashlib
 
 from reasonpack.records.unit import Record
 from reasonpack.verify.findings import Findings
-from reasonpack.verify.length import LeftOut
-from reasonpack.verify.manifest import Dataset, RejectLine, read_rejects
+from reasonpack.verify.manifest import Dataset, LeftOut, RejectLine, read_rejects
 from reasonpack.verify.match import Join, Reject
 from reasonpack.verify.rebuilt import Rebuilt
 

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -29,16 +28,14 @@ from reasonpack.storage.place import Place, public_name
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
 from reasonpack.verify.chat import NotChecked, Reading, Refused
-from reasonpack.verify.encoding import encode_text
+from reasonpack.verify.encoding import TokenView, encode, too_long, too_long_text
 from reasonpack.verify.fields import renamed, without_nulls
 from reasonpack.verify.findings import Findings
-from reasonpack.verify.history import in_tokens
-from reasonpack.verify.length import LeftOut, too_long, too_long_text
+from reasonpack.verify.manifest import LeftOut
 from reasonpack.verify.names import ARGUMENTS, OF_A_RECORD, TOOLS
-from reasonpack.verify.one_view import TextView
 from reasonpack.verify.parts import parts_of
 from reasonpack.verify.reader import read_chat
-from reasonpack.verify.rebuilt import Rebuilt, TokenView, not_rebuilt
+from reasonpack.verify.rebuilt import Rebuilt, not_rebuilt
 from reasonpack.verify.rules import Rules, load_rules
 from reasonpack.verify.views import build_views
 from reasonpack.wording import count
@@ -224,26 +221,20 @@ def rebuild(source: Source, record: dict[str, Any], *, row: bool = False) -> Reb
     except (NotChecked, Refused) as error:
         return not_rebuilt(error)
     divides = options.overlong == "split"
-    texts, left = [], list[LeftOut]()
+    views, left, long = list[TokenView](), list[LeftOut](), list[TokenView]()
     weights = chat.weights(built.numbers, options.loss_weights)
     for view, (weight, group) in zip(built.views, weights, strict=True):
-        if out := too_long_text(view.message, (view.prompt, view.completion), manifest):
+        if out := too_long_text(view, manifest):
             left.append(out)
-        else:
-            texts.append((view, weight, group))
-    if left and (not divides or not texts):
-        # Not encoded, as a text of this length could take for ever.
-        return Rebuilt(reason="overlong", error=f"a view of {left[0].length:,} characters")
-    views, long = list[TokenView](), list[TokenView]()
-    for view, weight, group in texts:
+            continue
         one = replace(encode(view, source.tokenizer), weight=weight, group=group)
         if divides and (out := too_long(view.message, len(one.ids), manifest)):
             left.append(out)
             long.append(one)
         else:
             views.append(one)
-    if not views:
-        return Rebuilt(reason="overlong", error=f"no view fits, the first has {left[0].length:,}")
+    if left and not (divides and views):
+        return Rebuilt(reason="overlong", error=f"a view of {left[0].length:,} {left[0].unit}")
     split = split_of(chat.canonical, options.split)
     return Rebuilt(views, built, left_out=tuple(left), split=split, long=tuple(long))
 
@@ -259,18 +250,3 @@ def split_of(text: bytes, given: Sequence[str]) -> str:
             return name
         drawn -= Fraction(share)
     return "train"
-
-
-def encode(view: TextView, tokenizer: Tokenizer) -> TokenView:
-    """Encode the prompt and the completion of a view, apart from each other."""
-    prompt, completion = (encode_text(each, tokenizer) for each in (view.prompt, view.completion))
-    last = np.maximum(completion.begins, completion.ends - 1)
-    trained = np.zeros(len(last), bool)
-    for begin, end in view.trained:
-        trained |= (begin <= last) & (last < end)
-    least, most = view.reasoning_end
-    whole = int((completion.ends <= least).sum()) if most else 0
-    touched = int((completion.begins < most).sum())
-    reasoning = int(trained[:whole].sum()), int(trained[:touched].sum())
-    ids = np.concatenate([prompt.ids, completion.ids]).astype(np.int32)
-    return TokenView(view.message, ids, trained, reasoning, in_tokens(view.history, prompt))

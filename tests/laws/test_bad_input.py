@@ -285,7 +285,7 @@ def test_a_long_line_is_refused_though_no_limit_is_known(
 ) -> None:
     """A tokenizer would take some gigabytes for it."""
     monkeypatch.setattr("reasonpack.run.length.LONGEST_TEXT", 1_000)
-    monkeypatch.setattr("reasonpack.verify.length.LONGEST_TEXT", 1_000)
+    monkeypatch.setattr("reasonpack.verify.encoding.LONGEST_TEXT", 1_000)
     tokenizer = tmp_path / "tokenizer"
     shutil.copytree(TOKENIZER, tokenizer)
     config = json.loads((tokenizer / "tokenizer_config.json").read_text("utf-8"))

@@ -8,10 +8,10 @@ from packed_twice import TOKENIZER
 from reasonpack.tokens.tokenizer import load_tokenizer
 from reasonpack.verify.against import _kinds
 from reasonpack.verify.chat import Message
-from reasonpack.verify.encoding import encode_text
-from reasonpack.verify.history import find_messages, in_tokens
+from reasonpack.verify.encoding import TokenView, encode_text
+from reasonpack.verify.history import find_messages
 from reasonpack.verify.match import TRAINED, Kinds
-from reasonpack.verify.rebuilt import TokenView, expected_of
+from reasonpack.verify.rebuilt import expected_of
 from reasonpack.verify.row import Row
 
 ASK, ANSWER = "What are two and two together?", "They are four, however they are counted."
@@ -37,7 +37,7 @@ def place(before: str) -> tuple[int, int]:
 
 def test_tokens_within_a_text_are_counted_once_unless_a_view_writes_them() -> None:
     encoding = encode_text(PROMPT, load_tokenizer(TOKENIZER))
-    stretches = in_tokens(find_messages(PROMPT, CHAT), encoding)
+    stretches = encoding.within(find_messages(PROMPT, CHAT))
     (_, _, start, stop), _ = stretches
     text = PROMPT[encoding.begins[start] : encoding.ends[stop - 1]]
     assert text in ASK

@@ -21,11 +21,12 @@ from reasonpack.rows.sample import Sample
 from reasonpack.run.pack import pack_files
 from reasonpack.verify.against import _add_samples
 from reasonpack.verify.call_values import of_row
+from reasonpack.verify.encoding import TokenView
 from reasonpack.verify.findings import Findings
 from reasonpack.verify.manifest import read_dataset
 from reasonpack.verify.match import TRAINED, Join
 from reasonpack.verify.paths import fingerprint, row_paths, together, view_paths
-from reasonpack.verify.rebuilt import Rebuilt, TokenView, expected_of, why_rejected
+from reasonpack.verify.rebuilt import Rebuilt, expected_of, why_rejected
 from reasonpack.verify.row import Row
 from reasonpack.verify.rows import check_row
 from reasonpack.verify.shards import COLUMNS, checked_rows
