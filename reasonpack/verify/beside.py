@@ -24,6 +24,7 @@ from reasonpack.wording import count
 
 SHARD_SUFFIXES = (".parquet", ".arrow")
 BLOCK = 1 << 20
+SIZES = ("rows", "tokens")
 TOP = {
     *("manifest.json", "README.md", "plan.json", "groups.index", "copies.index"),
     *("rejects.jsonl", "samples.html"),
@@ -164,48 +165,40 @@ def _check_plan(dataset: Dataset, findings: Findings) -> None:
 
 
 def _check_sums(dataset: Dataset, findings: Findings) -> None:
-    manifest, sums = dataset.manifest, Counter[str]()
-    found = manifest.counts.flat()
+    """Check that the manifest's counts agree with each other and with those of the receipts."""
+    manifest, counts = dataset.manifest, dataset.manifest.counts
+    found, name = counts.flat(), "manifest.json"
     receipts = [receipt for receipt in dataset.receipts if receipt is not None]
-    if len(receipts) == len(dataset.units):
-        for receipt in receipts:
-            sums.update(receipt.counts.flat())
-        names = {*sums, *found}
+    if len(receipts) < len(dataset.units):
+        sums = {each: sum(getattr(shard, each) for shard in manifest.shards) for each in SIZES}
+        by = "as in the shards"
     else:
-        sums["rows"] = sum(shard.rows for shard in manifest.shards)
-        sums["tokens"] = sum(shard.tokens for shard in manifest.shards)
-        names = {"rows", "tokens"}
-    for name in sorted(names):
-        both, by = (found[name], sums[name]), "as in the shards"
-        findings.compare("RP014", "manifest.json", f"counts.{name}", both, by=by, form="{:,}")
-    notes, noted = Counter(manifest.counts.notes), Counter[str]()
-    examples: dict[str, list[str]] = {}
-    for receipt in receipts:
-        noted.update(receipt.counts.notes)
-        for kind, said in receipt.counts.examples.items():
-            examples.setdefault(kind, []).append(said)
-    same = notes.total() == noted.total() if "more" in notes else notes == noted
-    if len(receipts) == len(dataset.units) and not same:
-        what = f"counts.notes {notes.total():,}, expected {noted.total():,} as in the receipts"
-        findings.report("RP014", "manifest.json", what)
-    first = {kind: min(said) for kind, said in examples.items()}
-    if len(receipts) == len(dataset.units) and manifest.counts.examples != first:
-        what = "counts.examples, expected the first of those in the receipts"
-        findings.report("RP014", "manifest.json", what)
-    if found["conversations"] != found["packed"] + found["rejected"]:
-        what = "counts.conversations is not the sum of packed and rejected, expected that"
-        findings.report("RP014", "manifest.json", what)
-    if not found["extra_samples"] and (found["divided"] or found["extra_tokens"]):
-        what = "counts.divided or counts.extra_tokens, expected 0 as without extra_samples"
-        findings.report("RP014", "manifest.json", what)
-    alone = found["samples"] - found["extra_samples"]
-    if manifest.options.shuffle and manifest.layout == "onepass" and found["packed"] != alone:
-        what = f"counts.packed {found['packed']:,}, expected {alone:,} by the samples"
-        findings.report("RP014", "manifest.json", what)
+        summed, noted = Counter[str](), Counter[str]()
+        for receipt in receipts:
+            summed.update(receipt.counts.flat())
+            noted.update(receipt.counts.notes)
+        sums, by = {each: summed[each] for each in sorted({*summed, *found})}, "as in the receipts"
+        notes = Counter(counts.notes)
+        if "more" in notes:  # the manifest has no more of them one by one
+            notes, noted = (Counter({"all": each.total()}) for each in (notes, noted))
+        findings.compare("RP014", name, "counts.notes", notes, noted, by)
+        examples: dict[str, str] = {}
+        for kind, said in (each for one in receipts for each in one.counts.examples.items()):
+            examples[kind] = min(said, examples.get(kind, said))
+        findings.compare("RP014", name, "counts.examples", counts.examples, examples, by)
+    for each, number in sums.items():
+        findings.compare("RP014", name, f"counts.{each}", found[each], number, by)
+    both = found["conversations"], found["packed"] + found["rejected"]
+    findings.compare("RP014", name, "counts.conversations", *both, "as packed and rejected")
+    if not found["extra_samples"]:
+        both = found["divided"] + found["extra_tokens"], 0
+        findings.compare("RP014", name, "counts of divided", *both, "without extra_samples")
+    if manifest.options.shuffle and manifest.layout == "onepass":
+        both = found["packed"], found["samples"] - found["extra_samples"]
+        findings.compare("RP014", name, "counts.packed", *both, "by the samples")
     expected = combined_hash(shard.content_hash for shard in manifest.shards)
-    if manifest.content_hash != expected:
-        what = f"content_hash {manifest.content_hash}, expected {expected}, that of the shards'"
-        findings.report("RP017", "manifest.json", what)
+    found_hash = manifest.content_hash
+    findings.compare("RP017", name, "content_hash", found_hash, expected, "by those of the shards")
 
 
 def _check_rejects(dataset: Dataset, findings: Findings) -> None:
@@ -224,16 +217,13 @@ def _check_rejects(dataset: Dataset, findings: Findings) -> None:
     counts = dataset.manifest.counts
     counted = Counter({("record", reason): number for reason, number in counts.rejects.items()})
     counted.update({("message", reason): number for reason, number in counts.left_out.items()})
-    for each in sorted({*lines, *counted}):
-        if lines[each] != counted[each]:
-            kind, reason = each
-            what = f"{count(lines[each], 'line')} of kind {kind} and reason {reason!r}"
-            what += f", expected {counted[each]:,}"
-            findings.report("RP016", "rejects.jsonl", what)
+    name = "rejects.jsonl"
+    for kind, reason in sorted({*lines, *counted}):
+        both = lines[kind, reason], counted[kind, reason]
+        findings.compare("RP016", name, f"lines of kind {kind} and reason {reason!r}", *both)
     records = sum(number for (kind, _), number in lines.items() if kind == "record")
-    if records and counts.rejected != records:
-        what = f"{count(records, 'line')}, expected {counts.rejected:,}"
-        findings.report("RP016", "rejects.jsonl", what)
+    if records:
+        findings.compare("RP016", name, "lines of kind record", records, counts.rejected)
     parts = [receipt.rejects.path for receipt in dataset.receipts if receipt and receipt.rejects]
     if lines and lines == counted and "RP018" not in findings.counts:
         _check_lines(dataset, parts, findings)
@@ -261,6 +251,7 @@ def _check_reject_file(dataset: Dataset, number: int, receipt: Receipt, findings
         findings.report("RP018", named.path, f"{error.__cause__}, expected the rejects")
         return
     lines = receipt.counts.rejected + sum(receipt.counts.left_out.values())
-    both = {"bytes": (size, named.bytes), "SHA-256": (sha256, named.sha256)}
-    for what, each in {**both, "lines": (lines, named.lines)}.items():
-        findings.compare("RP018", named.path, what, each, by=f"as in {receipt_path(number)}")
+    by = f"as in {receipt_path(number)}"
+    findings.compare("RP018", named.path, "bytes", size, named.bytes, by)
+    findings.compare("RP018", named.path, "SHA-256", sha256, named.sha256, by)
+    findings.compare("RP018", named.path, "lines", lines, named.lines, by)

@@ -81,8 +81,8 @@ def _check_counts(join: Join) -> None:
             more = expected_counts["tokens"] - expected_counts["whole tokens"]
             expected_counts["extra_tokens"] = more
     for name in names:
-        both, by = (getattr(manifest.counts, name), expected_counts[name]), "as in the source"
-        findings.compare("RP311", "manifest.json", f"counts.{name}", both, by=by, form="{:,}")
+        both = getattr(manifest.counts, name), expected_counts[name]
+        findings.compare("RP311", "manifest.json", f"counts.{name}", *both, "as in the source")
 
 
 def _check_kept(join: Join) -> None:
@@ -101,8 +101,7 @@ def _check_kept(join: Join) -> None:
     else:
         expected = max(said, expected)
     what = "messages that were to be trained and are context,"
-    both, by = (said, expected), "as in the source"
-    join.findings.compare("RP311", "manifest.json", what, both, by=by, form="{:,}")
+    join.findings.compare("RP311", "manifest.json", what, said, expected, "as in the source")
 
 
 def _differing(join: Join) -> list[Different]:

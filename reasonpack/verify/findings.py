@@ -115,7 +115,8 @@ def fix_of(code: str) -> str:
     return FIXES[max((each for each in FIXES if code.startswith(each)), key=len)]
 
 
-LONGEST_ID = 200
+LONGEST = 200
+"""How many characters of an id or a value are shown."""
 KEPT = 100
 """How many violations are described; all are counted."""
 
@@ -147,7 +148,7 @@ class Finding(Struct, frozen=True):
     def __str__(self) -> str:
         sample = None
         if self.sample is not None:  # an id can be of any length
-            sample = repr(self.sample[:LONGEST_ID]) + "…" * (len(self.sample) > LONGEST_ID)
+            sample = repr(self.sample[:LONGEST]) + "…" * (len(self.sample) > LONGEST)
         places = {"row": self.row, "sample": sample, "message": self.message, "token": self.token}
         place = ", ".join(f"{name} {value}" for name, value in places.items() if value is not None)
         return f"{self.code} {self.file}: {f'{place}: ' if place else ''}{self.what}"
@@ -199,27 +200,19 @@ class Findings(Struct):
         self.add(Finding(code, file, what, row, sample, message))
 
     def compare(
-        self,
-        code: str,
-        file: str,
-        name: str,
-        both: tuple[object, object],
-        *,
-        by: str = "",
-        form: str = "{}",
+        self, code: str, file: str, name: str, found: object, expected: object, by: str = ""
     ) -> None:
-        """Report `both`, a found and an expected value of `name`, unless they are equal.
-
-        `form` formats both values; `by` names the source of the expected one.
+        """Report `found`, the value of `name`, unless it is the expected one, which `by` explains.
 
         >>> findings = Findings()
-        >>> findings.compare("RP006", "a.parquet", "bytes", (1000, 1001), by="as in x", form="{:,}")
+        >>> findings.compare("RP006", "a.parquet", "bytes", 1000, 1001, "as in the manifest")
         >>> print(findings.listed[0])
-        RP006 a.parquet: bytes 1,000, expected 1,001 as in x
+        RP006 a.parquet: bytes 1,000, expected 1,001 as in the manifest
         """
-        if both[0] != both[1]:
-            found, expected = map(form.format, both)
-            self.report(code, file, f"{name} {found}, expected {expected}" + f" {by}" * bool(by))
+        if found != expected:
+            values = (found, expected)
+            one, two = (f"{v:,}" if isinstance(v, int) else repr(v)[:LONGEST] for v in values)
+            self.report(code, file, f"{name} {one}, expected {two} {by}".rstrip())
 
     def count(self, what: str, number: int = 1) -> None:
         """Add to one of the counts in `checked`."""

@@ -191,17 +191,13 @@ def _read_receipt(dataset: Dataset, unit: int, findings: Findings) -> Receipt | 
         what = unreadable(content, error, f"the receipt of {shards[0].path}")
         findings.report("RP011", name, what)
         return None
-    pairs: dict[str, tuple[object, object]] = {
-        "plan_sha256": (receipt.plan_sha256, manifest.plan_sha256),
-        "number of shards": (len(receipt.shards), len(shards)),
-    }
+    by = "as in the manifest"
+    findings.compare("RP012", name, "plan_sha256", receipt.plan_sha256, manifest.plan_sha256, by)
+    findings.compare("RP012", name, "number of shards", len(receipt.shards), len(shards), by)
     for own, shard in zip(receipt.shards, shards, strict=False):
         for field in fields(shard):
-            both = (getattr(own, field.name), getattr(shard, field.name))
-            if both[0] != both[1]:
-                pairs[field.name] = both
-    for what, both in pairs.items():
-        findings.compare("RP012", name, what, both, by="as in the manifest", form="{!r}")
+            both = getattr(own, field.name), getattr(shard, field.name)
+            findings.compare("RP012", name, field.name, *both, by)
     return receipt
 
 

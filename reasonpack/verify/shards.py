@@ -121,18 +121,16 @@ def _checked_shard(
     for name in ("rows", "samples", "tokens", "trained_tokens"):
         findings.count(name, held[name])
     for code, name in (("RP009", "rows"), ("RP010", "tokens")):
-        if held[name] != (expected := getattr(shard, name)):
-            what = f"{held[name]:,} {name}, expected {expected:,} as in the manifest"
-            findings.report(code, shard.path, what)
+        both = held[name], getattr(shard, name)
+        findings.compare(code, shard.path, name, *both, "as in the manifest")
     if findings.total == violations:
         _check_content(shard, place, findings)
 
 
 def _check_file(shard: Shard, place: Place, findings: Findings) -> None:
     size, sha256 = digest(place)
-    if size != shard.bytes:
-        findings.report("RP006", shard.path, f"{size:,} bytes, expected {shard.bytes:,}")
-    findings.compare("RP007", shard.path, "SHA-256", (sha256, shard.sha256))
+    findings.compare("RP006", shard.path, "bytes", size, shard.bytes)
+    findings.compare("RP007", shard.path, "SHA-256", sha256, shard.sha256)
 
 
 def _check_counts(dataset: Dataset, number: int, held: Counter[str], findings: Findings) -> None:
@@ -153,14 +151,14 @@ def _check_counts(dataset: Dataset, number: int, held: Counter[str], findings: F
     if dataset.manifest.options.shuffle:  # these count a unit's records, which other shards have
         names -= {"packed", "npass_tokens"}
     for name in sorted(names):
-        both, by = (counted[name], held[name]), "as in its shards"
-        findings.compare("RP013", file, f"counts.{name}", both, by=by, form="{:,}")
+        both = counted[name], held[name]
+        findings.compare("RP013", file, f"counts.{name}", *both, "as in its shards")
 
 
 def _check_content(shard: Shard, place: Place, findings: Findings) -> None:
     with open_shard(place, unchecked=True) as opened:
         found = content_hash(opened.groups())
-    findings.compare("RP017", shard.path, "content hash", (found, shard.content_hash))
+    findings.compare("RP017", shard.path, "content hash", found, shard.content_hash)
 
 
 def _held(row: Row, paths: Paths | None) -> Counter[str]:
@@ -207,16 +205,16 @@ def _check_schema(manifest: Manifest, shard: Shard, schema: pa.Schema, findings:
     for name in METADATA:
         value = metadata.get(f"reasonpack.{name}".encode())
         found = None if value is None else value.decode(errors="replace")
-        both, by = (found, getattr(manifest, name)), "as in the manifest"
-        findings.compare("RP104", shard.path, f"reasonpack.{name}", both, by=by, form="{!r}")
+        both = found, getattr(manifest, name)
+        findings.compare("RP104", shard.path, f"reasonpack.{name}", *both, "as in the manifest")
     requires = (metadata.get(b"reasonpack.requires") or b"").decode(errors="replace")
     if unknown := sorted({*filter(None, requires.split(","))} - {*TO_BE_APPLIED}):
         what = f"requires {', '.join(unknown)}, expected some of {', '.join(TO_BE_APPLIED)}"
         findings.report("RP106", shard.path, what)
         return False
     expected = ",".join(name for name in TO_BE_APPLIED if name in manifest.columns)
-    both, by = (requires, expected), "by the columns"
-    findings.compare("RP104", shard.path, "reasonpack.requires", both, by=by, form="{!r}")
+    both = requires, expected
+    findings.compare("RP104", shard.path, "reasonpack.requires", *both, "by the columns")
     newer = parse_version(manifest.format_version)[1] > MINOR
     if what := _columns_fault(schema, manifest.columns, known_only=newer):
         findings.report("RP101", shard.path, what)

@@ -75,10 +75,10 @@ def load_source(
     files = _name_inputs(expand_inputs(places), manifest, findings)
     loaded = _load_tokenizer(manifest, tokenizer)
     hashes = loaded.sha256, manifest.tokenizer_sha256
-    findings.compare("RP301", loaded.source, "SHA-256", hashes)
+    findings.compare("RP301", loaded.source, "SHA-256", *hashes)
     template, rules = load_rules(manifest, loaded)
     hashes = template.sha256, manifest.template_sha256
-    findings.compare("RP302", template.name, "SHA-256", hashes)
+    findings.compare("RP302", template.name, "SHA-256", *hashes)
     if findings.total > before:
         return None
     read, units = plan(files)
