@@ -24,6 +24,8 @@ from reasonpack.verify.shards import CheckedRow
 
 BEFORE = 8
 """How many tokens before the differing one are shown."""
+NO_ID = -1
+"""In place of the id of a token: the view ends here."""
 
 
 class SampleAt(Struct, frozen=True):
@@ -37,12 +39,15 @@ class SampleAt(Struct, frozen=True):
         """The row that holds the sample."""
         return self.place.row
 
-    def tokens(self) -> Iterator[tuple[int, bytes]]:
-        """Yield offset in the row and path of each of its tokens."""
+    def tokens(self) -> Iterator[tuple[int, bytes, bytes]]:
+        """Yield for each token its place in the row, the path of its prefix, and its own path."""
         assert self.place.paths is not None
         start, stop = self.row.sample_start[self.number], self.row.sample_stop[self.number]
+        above = {-1: b""}  # the last path of each depth: in pre-order, that of the parent
         for token in range(int(start), int(stop)):
-            yield token, self.place.paths.seen[token].tobytes()
+            depth, path = int(self.row.position_ids[token]), self.place.paths.seen[token].tobytes()
+            above[depth] = path
+            yield token, above[depth - 1], path
 
     def finding(self, code: str, token: int, what: str) -> Finding:
         """Return a finding at a token, with the call that the token belongs to."""
@@ -54,105 +59,88 @@ class SampleAt(Struct, frozen=True):
         return Finding(code, self.place.shard, what, self.place.number, id_, message_, token)
 
 
+Places = dict[bytes, tuple[SampleAt, int]]
+"""The first token of samples that has a path; for the empty path, the first token of all."""
+
+
 def explain(
     samples: Sequence[SampleAt], views: Sequence[TokenView], tokenizer: Tokenizer
 ) -> Finding:
     """Describe the first difference between the samples of a conversation and its views.
 
-    Looked for in this order: a token that no view has after the same prefix, a token of a view that
-    is missing, a token trained in only one of both, tokens that the samples repeat.
+    Looked for in this order: a prefix that other tokens follow, a token that is trained another
+    number of times, tokens that the samples repeat.
     """
-    have: dict[bytes, tuple[SampleAt, int]] = {}
-    for sample in samples:
-        for token, path in sample.tokens():
-            have.setdefault(path, (sample, token))
-    want = {path.tobytes() for view in views for path in view.paths}
-    unknown = next((place for path, place in have.items() if path not in want), None)
-    if unknown is not None:
-        sample, token = unknown
-        return sample.finding("RP309", token, _unknown(sample, token, views, have, tokenizer))
-    for view in views:
-        for depth, path in enumerate(view.paths):
-            if path.tobytes() not in have:
-                return _missing(samples, view, depth, have, tokenizer)
-    trained = Counter(path.tobytes() for view in views for path in view.targets)
-    wanted = trained if kept_apart(views) else Counter({*trained})
-    if found := _untrained(samples, wanted, tokenizer):
-        return found
     last = samples[-1]
-    what = "has the tokens of its views more than once, expected once"
-    return last.finding("RP309", int(last.row.sample_start[last.number]), what)
+    start = int(last.row.sample_start[last.number])
+    places: Places = {}
+    for sample in samples:
+        places.setdefault(b"", (sample, int(sample.row.sample_start[sample.number])))
+        for token, _, path in sample.tokens():
+            places.setdefault(path, (sample, token))
+    return (
+        _other_token(samples, views, places, tokenizer)
+        or _other_times(samples, views, places, tokenizer)
+        or last.finding("RP309", start, "has tokens of its views more than once, expected once")
+    )
 
 
-def _unknown(
-    sample: SampleAt,
-    token: int,
-    views: Sequence[TokenView],
-    have: dict[bytes, tuple[SampleAt, int]],
-    tokenizer: Tokenizer,
-) -> str:
-    """Name the token at `token`, and those that the views have after the same prefix."""
-    row, paths = sample.row, sample.place.paths
-    assert paths is not None
-    depth = int(row.position_ids[token])
-    # In pre-order a token's parent is the last token before it with a depth one less.
-    above = np.flatnonzero(row.position_ids[:token] == depth - 1)
-    prefix = paths.seen[above[-1]].tobytes() if depth else b""
-    after = [
-        view
-        for view in views
-        if not depth or (len(view.ids) >= depth and view.paths[depth - 1].tobytes() == prefix)
-    ]
-    going_on = [view for view in after if len(view.ids) > depth]
-    absent = [view for view in going_on if view.paths[depth].tobytes() not in have]
-    expected = [_view_token(tokenizer, view, depth) for view in absent or going_on]
-    found = _token(tokenizer, int(row.input_ids[token]))
-    return _sentence(tokenizer, after[0], depth, found, expected)
-
-
-def _missing(
-    samples: Sequence[SampleAt],
-    view: TokenView,
-    depth: int,
-    have: dict[bytes, tuple[SampleAt, int]],
-    tokenizer: Tokenizer,
-) -> Finding:
-    """Return a finding for the first missing token of a view, placed at the token before it."""
-    sample, token = samples[0], int(samples[0].row.sample_start[samples[0].number])
-    found = "nothing"
-    if depth:
-        sample, token = have[view.paths[depth - 1].tobytes()]
-    if token + 1 < len(sample.row.input_ids) and sample.row.position_ids[token + 1] == depth:
-        found = _token(tokenizer, int(sample.row.input_ids[token + 1]))
-    expected = [_view_token(tokenizer, view, depth)]
-    what = _sentence(tokenizer, view, depth, found, expected)
-    return sample.finding("RP309", token, what)
-
-
-def _untrained(
-    samples: Sequence[SampleAt], want: Counter[bytes], tokenizer: Tokenizer
+def _other_token(
+    samples: Sequence[SampleAt], views: Sequence[TokenView], places: Places, tokenizer: Tokenizer
 ) -> Finding | None:
-    """Find a token that the samples train more or less often than the views; None without one."""
-    times: Counter[bytes] = Counter()
-    tokens = [(sample, token, path) for sample in samples for token, path in sample.tokens()]
-    for sample, token, path in tokens:
-        if sample.row.target[token]:
-            times[path] += 1
-            if times[path] > want[path]:
-                shown = _token(tokenizer, int(sample.row.input_ids[token]))
-                how = "not trained" if not want[path] else f"trained {_often(want[path])}"
-                return sample.finding("RP310", token, f"{shown} is trained, expected it {how}")
-    for sample, token, path in tokens:
-        if times[path] < want[path]:
+    """Find a prefix that other tokens follow in samples than in views; None without one."""
+    have: dict[bytes, dict[int, tuple[SampleAt, int]]] = {}
+    for sample in samples:
+        for token, prefix, _ in sample.tokens():
+            id_ = int(sample.row.input_ids[token])
+            have.setdefault(prefix, {}).setdefault(id_, (sample, token))
+    want: dict[bytes, dict[int, tuple[TokenView, int]]] = {}
+    for view in views:
+        prefixes = zip((b"", *map(bytes, view.paths)), [*view.ids.tolist(), NO_ID], strict=True)
+        for depth, (prefix, id_) in enumerate(prefixes):
+            want.setdefault(prefix, {}).setdefault(id_, (view, depth))
+    for prefix in (*have, *want):
+        found, expected = have.get(prefix, {}), want[prefix]
+        odd = [id_ for id_ in found if id_ not in expected]
+        lacking = [id_ for id_ in expected if id_ not in found and id_ != NO_ID]
+        if odd or lacking:
+            sample, token = found[odd[0]] if odd else places[prefix]
+            view, depth = next(iter(expected.values()))
+            named = [
+                f"{_token(tokenizer, id_)} as in the view of {expected[id_][0].named}"
+                for id_ in lacking or expected
+                if id_ != NO_ID
+            ]
+            shown = [_token(tokenizer, id_) for id_ in odd[:1] or found]
+            before = view.ids[max(0, depth - BEFORE) : depth].tolist()
+            what = f"after {_text(tokenizer, before)!r} " * bool(before)
+            what += f"at position {depth}: {' and '.join(shown) or 'nothing'}"
+            what += f", expected {' or '.join(named) or 'nothing'}"
+            return sample.finding("RP309", token, what)
+    return None
+
+
+def _other_times(
+    samples: Sequence[SampleAt], views: Sequence[TokenView], places: Places, tokenizer: Tokenizer
+) -> Finding | None:
+    """Find a token that samples train more or less often than views; None without one."""
+    targets = Counter(path.tobytes() for view in views for path in view.targets)
+    want = targets if kept_apart(views) else Counter({*targets})
+    trained: dict[bytes, list[tuple[SampleAt, int]]] = {path: [] for path in places}
+    for sample in samples:
+        for token, _, path in sample.tokens():
+            trained[path] += [(sample, token)] * bool(sample.row.target[token])
+    for path, found in trained.items():
+        if len(found) != want[path]:
+            sample, token = (found or [places[path]])[-1]
             shown = _token(tokenizer, int(sample.row.input_ids[token]))
-            how = f"trained {_often(times[path])}" if times[path] else "not trained"
-            expected = "trained" if want[path] == 1 else f"trained {_often(want[path])}"
-            return sample.finding("RP310", token, f"{shown} is {how}, expected it {expected}")
+            what = f"{shown} is {_often(len(found))}, expected it {_often(want[path])}"
+            return sample.finding("RP310", token, what)
     return None
 
 
 def _often(times: int) -> str:
-    return "once" if times == 1 else f"{times} times"
+    return {0: "not trained", 1: "trained once"}.get(times, f"trained {times} times")
 
 
 def other_value(samples: Sequence[SampleAt], views: Sequence[TokenView]) -> Finding | None:
@@ -176,7 +164,7 @@ def other_value(samples: Sequence[SampleAt], views: Sequence[TokenView]) -> Find
         row, (weights, values) = sample.row, of_row(sample.row)
         packed = {one.key: str(one) for at, one in identities_in(row) if at == sample.number}
         names |= packed
-        for token, path in sample.tokens():
+        for token, _, path in sample.tokens():
             if not row.target[token]:
                 continue
             weight, word = float(weights[token]), values[token].tolist()
@@ -205,19 +193,6 @@ def _values(weight: float, words: Sequence[int], names: Mapping[int, str]) -> di
     numbers = np.array(words[:2], np.uint32).view(np.float32).tolist()
     logprob, advantage = ("none" if np.isnan(each) else each for each in numbers)
     return {"call": names[words[2]], "weight": weight, "logprob": logprob, "advantage": advantage}
-
-
-def _sentence(
-    tokenizer: Tokenizer, view: TokenView, depth: int, found: str, expected: Sequence[str]
-) -> str:
-    before = view.ids[max(0, depth - BEFORE) : depth].tolist()
-    context = f"after {_text(tokenizer, before)!r} " if before else ""
-    wanted = " or ".join(dict.fromkeys(expected)) or "nothing"
-    return f"{context}at position {depth}: {found}, expected {wanted}"
-
-
-def _view_token(tokenizer: Tokenizer, view: TokenView, depth: int) -> str:
-    return f"{_token(tokenizer, int(view.ids[depth]))} as in the view of {view.named}"
 
 
 def _token(tokenizer: Tokenizer, id_: int) -> str:

@@ -103,8 +103,8 @@ def test_a_source_that_says_another_turn_is_shown(packed: Packed) -> None:
 @pytest.mark.parametrize(
     ("damage", "what"),
     [
-        (edit(untrain, recount=True), "is not trained, expected it trained"),
-        (edit(own("labels", context), recount=True), "is trained, expected it not trained"),
+        (edit(untrain, recount=True), "is not trained, expected it trained once"),
+        (edit(own("labels", context), recount=True), "is trained once, expected it not trained"),
     ],
 )
 def test_a_wrong_label_is_shown(packed: Packed, damage: Damage, what: str) -> None:
