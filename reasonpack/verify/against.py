@@ -12,7 +12,6 @@ read a second time to find the first token that differs.
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -124,22 +123,12 @@ def _records_of(receipt: Receipt | None) -> int:
     return unit.stop - unit.start if unit.container == "groups" else receipt.counts.records
 
 
-def _choose(dataset: Dataset, count: int | None) -> set[str] | None:
-    """Choose `count` ids, one from each of as many equal stretches of the dataset; None for all."""
-    total = dataset.manifest.counts.samples
-    if count is None or count >= total:
+def _choose(dataset: Dataset, number: int | None) -> set[str] | None:
+    """Choose `number` ids of the dataset, the same ones each time; None for all."""
+    if number is None or number >= dataset.manifest.counts.samples:
         return None
-    random_ = random.Random(0)  # noqa: S311 (to spread, not to hide)
-    bounds = [number * total // count for number in range(count + 1)]
-    places = {random_.randrange(*stretch) for stretch in itertools.pairwise(bounds)}
-    chosen: set[str] = set()
-    due = 0
-    for place, id_ in enumerate(_ids(dataset)):
-        due += place in places
-        if due and id_ not in chosen:
-            chosen.add(id_)
-            due -= 1
-    return chosen
+    ids = sorted({*_ids(dataset)})
+    return {*random.Random(0).sample(ids, min(number, len(ids)))}  # noqa: S311 (not to hide)
 
 
 def _ids(dataset: Dataset) -> Iterator[str]:

@@ -207,20 +207,10 @@ def _call(record: Json, request: Json, answer: Any, levels: list[Json], reading:
         isinstance(n, int | float | None) for n in (*(logprobs or ()), *listed, reward, weight)
     ):
         raise Refused("a logprob, an advantage, a reward or a weight that is no number")
-    return Call(
-        "",
-        chat,
-        prompt,
-        ids,
-        mask,
-        logprobs,
-        advantages,
-        reward,
-        1.0 if weight is None else weight,
-        trained=bool(
-            wanted and not is_empty and (mask is None or any(mask)) and _is_trained(answer, chat)
-        ),
-    )
+    wanted = wanted and not is_empty and (mask is None or any(mask)) and _is_trained(answer, chat)
+    weight = 1.0 if weight is None else weight
+    values = (mask, logprobs, advantages, reward, weight)
+    return Call("", chat, prompt, ids, *values, trained=bool(wanted))
 
 
 def _value(places: Any, names: tuple[str, ...]) -> Any:

@@ -86,15 +86,10 @@ def check_left_out(join: Join, record: Record, id_: str, rebuilt: Rebuilt | None
         return
     both = [join.left_out.get(where, []) for where in dict.fromkeys((record.where, id_))]
     for expected in rebuilt.left_out:
-        of_message = [
-            (line != expected, number, line)
-            for number, lines in enumerate(both)
-            for line in lines
-            if line.message == expected.message
-        ]
-        _, number, found = min(of_message, default=(False, 0, None), key=lambda each: each[:2])
+        same = [line for lines in both for line in lines if line.message == expected.message]
+        found = expected if expected in same else next(iter(same), None)
         if found is not None:
-            both[number].remove(found)
+            next(lines for lines in both if found in lines).remove(found)
         elif join.as_context:  # pack may have kept it as context for another reason
             join.findings.count("kept as context")
             join.not_left_out.setdefault(record.where, set()).add(expected.message)

@@ -31,10 +31,11 @@ from reasonpack.verify.row import Fault, Row
 from reasonpack.verify.rows import check_row
 from reasonpack.wording import count
 
-LIST_COLUMNS = {
+COLUMNS = {
     "input_ids": pa.int32(),
     "position_ids": pa.int32(),
     "labels": pa.int32(),
+    "length": pa.int32(),
     "segment_start": pa.int32(),
     "segment_visible_until": pa.int32(),
     "segment_kind": pa.uint8(),
@@ -42,8 +43,7 @@ LIST_COLUMNS = {
     "sample_start": pa.int32(),
     "sample_id": pa.string(),
 }
-COLUMNS = list(LIST_COLUMNS)
-COLUMNS.insert(3, "length")
+"""Required columns, in this order; lists of these types, except for length."""
 OPTIONAL = {
     "loss_weights": pa.float32(),
     "logprobs": pa.float32(),
@@ -236,7 +236,7 @@ def _columns_fault(schema: pa.Schema, optional: Sequence[str], *, known_only: bo
     """Describe a fault of the columns; empty without one. `known_only` ignores unknown columns."""
     names = _known(schema) if known_only else schema.names
     chosen = [name for name in OPTIONAL if name in optional]
-    expected = COLUMNS + chosen
+    expected = [*COLUMNS, *chosen]
     if names != expected or (not known_only and chosen != optional):
         named = ", ".join([*COLUMNS, *optional])
         return f"columns {', '.join(schema.names)}, expected {named}"
@@ -244,11 +244,10 @@ def _columns_fault(schema: pa.Schema, optional: Sequence[str], *, known_only: bo
         if lacking := sorted(NEEDED.get(name, set()) - {*chosen}):
             return f"{name} without {', '.join(lacking)}, expected them together"
     for name in expected:
-        found, element = schema.field(name).type, (LIST_COLUMNS | OPTIONAL).get(name)
-        if element is None and found != pa.int32():
-            return f"{name} is {found}, expected int32"
-        if element is not None and (not pa.types.is_list(found) or found.value_type != element):
-            return f"{name} is {found}, expected a list of {element}"
+        found, wanted = schema.field(name).type, (COLUMNS | OPTIONAL)[name]
+        of = found.value_type if pa.types.is_list(found) else found
+        if of != wanted or pa.types.is_list(found) == (name == "length"):
+            return f"{name} is {found}, expected {'a list of ' * (name != 'length')}{wanted}"
     return ""
 
 

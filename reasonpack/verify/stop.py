@@ -8,12 +8,10 @@ config.json                eos_token_id  ┘
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import tokenizers
 from msgspec import Struct
 
 from reasonpack.templates.stop import Stop
@@ -66,19 +64,14 @@ class Stops(Struct, frozen=True):
 
 def read_stops(tokenizer: Tokenizer) -> Stops:
     """Read the stop tokens from the tokenizer and the model's files next to it."""
-    reference, named = tokenizer.reference, []
-    eos = tokenizer.special_tokens.get("eos_token")
-    if isinstance(eos, str):
-        named.append(eos)
+    added = tokenizer.reference.get_added_tokens_decoder()
+    named: list[Any] = [tokenizer.special_tokens.get("eos_token")]
     if tokenizer.directory is not None:
         for name in ("generation_config.json", "config.json"):
             ids = _config(tokenizer.directory / name).get("eos_token_id")
-            for id_ in ids if isinstance(ids, list) else [ids]:
-                token = _text_of(reference, id_)
-                if token is not None:
-                    named.append(token)
-    added = reference.get_added_tokens_decoder().values()
-    special = [token.content for token in added if token.special]
+            listed = ids if isinstance(ids, list) else [ids]
+            named += [added[id_].content for id_ in listed if isinstance(id_, int) and id_ in added]
+    special = [token.content for token in added.values() if token.special]
     return Stops(_not_white(named), _not_white(special))
 
 
@@ -106,13 +99,9 @@ def contradiction(stops: tuple[Stop, Stop], found: str, where: str, *, calls: bo
     return f"{what}, expected {found!r} ({FOUND_IN[where]})"
 
 
-def _text_of(reference: tokenizers.Tokenizer, id_: Any) -> str | None:
-    known = reference.get_added_tokens_decoder()
-    return known[id_].content if isinstance(id_, int) and id_ in known else None
-
-
-def _not_white(tokens: list[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(token for token in tokens if re.search(r"\S", token)))
+def _not_white(tokens: list[Any]) -> tuple[str, ...]:
+    """Return each text among `tokens` once, without those of white space."""
+    return tuple(dict.fromkeys(each for each in tokens if isinstance(each, str) and each.strip()))
 
 
 def _config(path: Path) -> dict[str, Any]:
