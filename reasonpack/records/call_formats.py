@@ -83,10 +83,6 @@ SESSIONS: Mapping[str, Session] = {
     "pi": Session(pi.is_mine, pi.drafts),
 }
 """The log formats in which only all lines of a file together give its calls, as one group."""
-_TESTS: Mapping[str, Callable[[Mapping[str, Any]], bool]] = {
-    **{name: reader.is_mine for name, reader in READERS.items()},
-    **{name: session.is_mine for name, session in SESSIONS.items()},
-}
 
 
 def format_of(record: Mapping[str, Any]) -> str:
@@ -100,7 +96,8 @@ def format_of(record: Mapping[str, Any]) -> str:
     >>> format_of({"prompt_token_ids": [5], "completion_token_ids": [7]})
     'calls'
     """
-    found = [name for name, is_mine in _TESTS.items() if is_mine(record)]
+    readers: dict[str, Reader | Session] = {**READERS, **SESSIONS}
+    found = [name for name, reader in readers.items() if reader.is_mine(record)]
     if len(found) > 1:
         what = f"the shape of {' and of '.join(found)}, expected that of one format"
         fix = "Keep the fields of one of them."

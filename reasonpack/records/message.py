@@ -148,12 +148,8 @@ def read_messages(
     'easy'
     """
     notes: tuple[str, ...] = ()
-    if reading.renamed and isinstance(messages, list):
-        messages, notes = _renamed(messages, path, reading.renamed)
-    if reading.roles and isinstance(messages, list):
-        named = [with_known_role(each, reading.roles) for each in messages]
-        messages = [message for message, _ in named]
-        notes += tuple(note for _, found in named for note in found)
+    if (reading.renamed or reading.roles) and isinstance(messages, list):
+        messages, notes = _named(messages, path, reading)
     plain = normalised(messages, path, train=train)
     try:
         raws, fields = _typed(plain.messages, path)
@@ -175,17 +171,20 @@ def read_messages(
     raise UnknownFieldError(refused)
 
 
-def _renamed(
-    messages: list[Any], path: str, names: Mapping[str, str]
-) -> tuple[list[Any], tuple[str, ...]]:
-    """Rename fields of messages; return the messages and the notes on that."""
-    read = [
-        renamed(each, names, f"{path}[{i}]", known=MESSAGE_FIELDS)
-        if isinstance(each, dict)
-        else (each, ())
-        for i, each in enumerate(messages)
-    ]
-    return [message for message, _ in read], tuple(note for _, notes in read for note in notes)
+def _named(messages: list[Any], path: str, reading: Reading) -> tuple[list[Any], tuple[str, ...]]:
+    """Rename fields and roles of messages as options say; return them, and notes on that."""
+    named: list[Any] = []
+    fields: list[str] = []
+    roles: list[str] = []
+    for i, message in enumerate(messages):
+        if isinstance(message, dict):
+            names, known = reading.renamed, MESSAGE_FIELDS
+            message, noted = renamed(message, names, f"{path}[{i}]", known=known)  # noqa: PLW2901
+            fields += noted
+            message, noted = with_known_role(message, reading.roles)  # noqa: PLW2901
+            roles += noted
+        named.append(message)
+    return named, (*fields, *roles)
 
 
 def _typed(messages: Any, path: str) -> tuple[list[Any], list[_Fields]]:

@@ -105,9 +105,7 @@ def plan(
 def _cut(named: Named, *, unit_bytes: int, weighted: bool) -> Planned:
     """Cut one file into units, unless they are known; `plan` sets their `number` and `input`."""
     place, name, (input_, own) = named
-    before = full_stamp(place)
-    if before is None:
-        raise unreadable(place, FileNotFoundError(ENOENT, os.strerror(ENOENT)))
+    before = stamp_of(place)
     unknown = input_ is None or (weighted and input_.weighted is None)
     if input_ is not None and not unknown and vouches(input_.stamp, before):
         return input_, own
@@ -129,9 +127,30 @@ def _planned(place: Place, name: str, before: Stamp, unit_bytes: int, *, weighte
         Unit(0, 0, name, kind, start, stop, first, size) for start, stop, first, size in stretches
     ]
     found = is_weighted(place, kind, units, suspected=search.found) if weighted else None
-    if before != full_stamp(place) or before.bytes != bytes_:
+    return replace(as_read(place, name, before, bytes_, sha256), weighted=found), units
+
+
+def stamp_of(place: Place) -> Stamp:
+    """Return what the file system says of a file.
+
+    Raises:
+        StorageError: there is no such file.
+    """
+    found = full_stamp(place)
+    if found is None:
+        raise unreadable(place, FileNotFoundError(ENOENT, os.strerror(ENOENT)))
+    return found
+
+
+def as_read(place: Place, name: str, before: Stamp, size: int, sha256: str) -> InputFile:
+    """Describe a file of `size` bytes that was read, and that had the stamp `before`.
+
+    Raises:
+        StorageError: it changed while it was read.
+    """
+    if before != full_stamp(place) or before.bytes != size:
         raise changed(place)
-    return InputFile(name, bytes_, sha256, before if is_settled(before) else None, found), units
+    return InputFile(name, size, sha256, before if is_settled(before) else None)
 
 
 def changed(place: Place) -> StorageError:

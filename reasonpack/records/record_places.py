@@ -9,13 +9,11 @@ they can.
 from __future__ import annotations
 
 import json
-import os
 import re
 import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from errno import ENOENT
 from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +24,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from reasonpack.errors import StorageError
-from reasonpack.records.plan import Hashed, InputFile, changed, is_settled, plan
+from reasonpack.records.plan import Hashed, InputFile, as_read, plan, stamp_of
 from reasonpack.records.unit import (
     Record,
     Unit,
@@ -37,7 +35,7 @@ from reasonpack.records.unit import (
     located_records,
     read_records,
 )
-from reasonpack.storage.place import Place, full_stamp, unreadable, unwritable
+from reasonpack.storage.place import Place, unwritable
 from reasonpack.storage.read import open_bytes, open_file
 
 ENTRY = np.dtype(
@@ -87,9 +85,7 @@ class RecordPlaces:
         Raises:
             StorageError: the file cannot be read, or changes while it is.
         """
-        before = full_stamp(place)
-        if before is None:
-            raise unreadable(place, FileNotFoundError(ENOENT, os.strerror(ENOENT)))
+        before = stamp_of(place)
         kind = content_kind(place, name)
         if kind not in {"plain", "array"}:
             return self._copy(place, name, group_of)
@@ -101,12 +97,9 @@ class RecordPlaces:
                 self._add(group_of(record, where.number), *where)
             for _ in blocks:  # the rest of the file, for its hash
                 pass
-        if before != full_stamp(place) or before.bytes != read.bytes:
-            raise changed(place)
         self.containers.append("plain" if kind == "plain" else "array")
         self.places.append(place)
-        settled = before if is_settled(before) else None
-        return InputFile(name, read.bytes, read.hash.hexdigest(), settled)
+        return as_read(place, name, before, read.bytes, read.hash.hexdigest())
 
     def _copy(self, place: Place, name: str, group_of: GroupOf) -> InputFile:
         """Copy the records of a file to one where they can be looked up, and add their entries.

@@ -44,14 +44,14 @@ def renamed(
     return left, tuple(notes)
 
 
-def with_known_role(message: Any, roles: Mapping[str, str]) -> tuple[Any, tuple[str, ...]]:
+def with_known_role(
+    message: dict[str, Any], roles: Mapping[str, str]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return a message with its role replaced as `roles` says, and a note if it was replaced.
 
     >>> with_known_role({"from": "Bot", "value": "4"}, {"Bot": "assistant"})
     ({'from': 'assistant', 'value': '4'}, ('role Bot',))
     """
-    if not isinstance(message, dict):
-        return message, ()
     said = {key: message[key] for key in ("role", "from") if isinstance(message.get(key), str)}
     names = {key: roles[role] for key, role in said.items() if role in roles}
     notes = dict.fromkeys(f"role {said[key]}" for key in names)

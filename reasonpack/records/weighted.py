@@ -24,7 +24,6 @@ from reasonpack.storage.read import Container, open_bytes
 
 WEIGHTS = ("weight", "loss_weight")
 """Names of the flags of a message or a record that may be a number other than 0 and 1."""
-_WORD = b"weight"
 _KEY = re.compile(rb'weight\\*"\s*:(?!\s*(?:[01](?:\.0+)?|true|false|null)\s*[,}\]])')
 _SEAM = 256
 """Bytes at the end of a block that are searched together with the next one."""
@@ -50,17 +49,9 @@ class Search:
 
     def add(self, block: bytes) -> None:
         """Search the next block."""
-        self.found = self.found or _matches(self._end + block[:_SEAM]) or _matches(block)
+        seam = self._end + block[:_SEAM]
+        self.found = self.found or bool(_KEY.search(seam) or _KEY.search(block))
         self._end = block[-_SEAM:]
-
-
-def _matches(text: bytes) -> bool:
-    at = text.find(_WORD)
-    while at >= 0:
-        if _KEY.match(text, at):
-            return True
-        at = text.find(_WORD, at + 1)
-    return False
 
 
 def is_weighted(place: Place, kind: Container, units: Iterable[Unit], *, suspected: bool) -> bool:
@@ -82,7 +73,7 @@ def is_weighted(place: Place, kind: Container, units: Iterable[Unit], *, suspect
 
 def _line_has_weight(line: bytes) -> bool:
     try:
-        return _matches(line + b"\n") and _record_has_weight(decode(line))
+        return bool(_KEY.search(line + b"\n")) and _record_has_weight(decode(line))
     except RecordError:
         return False  # reported when the record is packed
 
@@ -155,6 +146,6 @@ def _column_has_weight(column: pa.Array, name: str) -> bool:
 def _text_has_weight(text: bytes | None) -> bool:
     text = text or b""
     try:
-        return _matches(text + b"\n") and _record_has_weight({"": decode(text)})
+        return bool(_KEY.search(text + b"\n")) and _record_has_weight({"": decode(text)})
     except RecordError:
         return False
