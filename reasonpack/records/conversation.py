@@ -26,7 +26,7 @@ from reasonpack.records import strict_json
 from reasonpack.records.beside import with_answer
 from reasonpack.records.draft import MEDIA_FIELDS, REASONING, is_absent, joined, media
 from reasonpack.records.flags import read_record_weight, weight_fields
-from reasonpack.records.message import MESSAGE_FIELDS, Message, ReadMessages, read_messages
+from reasonpack.records.message import Message, ReadMessages, read_messages
 from reasonpack.records.no_messages import no_messages
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.renaming import renamed
@@ -213,7 +213,7 @@ def _read_all(
     """
     record, used = with_answer(record, container)
     known = READ | used | weight_fields(record)
-    found = unread_in_record(record, read=known, container=container, of_messages=MESSAGE_FIELDS)
+    found = unread_in_record(record, read=known, container=container)
     refused, notes = sorted_out(found, reading.ignored)
     try:
         read = _messages(record, container, read_list)

@@ -20,7 +20,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from reasonpack.errors import RecordError
-from reasonpack.records.beside import ENDS, ends_of
+from reasonpack.records.beside import ends_of
 from reasonpack.records.dialects import normalised
 from reasonpack.records.draft import REASONING, is_absent, known_role, source_of
 from reasonpack.records.flags import read_flag
@@ -36,7 +36,7 @@ from reasonpack.records.reasoning import (
 from reasonpack.records.renaming import renamed, with_known_role
 from reasonpack.records.tool_calls import Call, Function, ToolCall, read_tool_calls
 from reasonpack.records.unknown import UnknownFieldError, meant, misspelt, sorted_out
-from reasonpack.records.unread import unread_in_messages
+from reasonpack.records.unread import CONTINUED, MESSAGE_FIELDS, unread_in_messages
 from reasonpack.records.value_types import typed
 
 
@@ -97,9 +97,6 @@ class _Fields(Struct):
 
 
 _KNOWN = frozenset(_Fields.__struct_encode_fields__)
-_CONTINUED = ("prefix", "partial")
-MESSAGE_FIELDS = _KNOWN | frozenset((*ENDS, *_CONTINUED))
-"""Names of the fields of a message that are read, in addition to `SIDE_FIELDS`."""
 _UNFINISHED = {
     *("length", "max_tokens", "max_output_tokens", "model_length", "incomplete"),
     *("content_filter", "abort", "cancelled", "error", "in_progress", "interrupted"),
@@ -153,7 +150,7 @@ def read_messages(
     plain = normalised(messages, path, train=train)
     try:
         raws, fields = _typed(plain.messages, path)
-        found = unread_in_messages(raws, path, read=MESSAGE_FIELDS, asked=reading.asked)
+        found = unread_in_messages(raws, path, asked=reading.asked)
         mapped = (plain.in_record(each, path) for each in found)
         refused, more = sorted_out(mapped, reading.ignored)
         if not refused:
@@ -284,7 +281,7 @@ def _no_content(path: str, raw: Mapping[str, Any]) -> RecordError:
 
 def _is_finished(raw: Mapping[str, Any], calls: Sequence[ToolCall]) -> bool:
     """Return whether the model wrote a stop token, as far as a message says."""
-    if any(raw.get(name) in (True, "true") for name in _CONTINUED):
+    if any(raw.get(name) in (True, "true") for name in CONTINUED):
         return False
     if raw.get("end_turn") is False and not calls:
         return False

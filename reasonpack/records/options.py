@@ -11,9 +11,9 @@ from collections.abc import Container, Iterable
 from reasonpack.errors import UsageError
 from reasonpack.records.conversation import READ
 from reasonpack.records.draft import ROLES
-from reasonpack.records.message import MESSAGE_FIELDS
 from reasonpack.records.readers.generic import OF_A_CALL
 from reasonpack.records.side_fields import SIDE_FIELDS
+from reasonpack.records.unread import MESSAGE_FIELDS
 
 _KNOWN = READ | MESSAGE_FIELDS | OF_A_CALL
 

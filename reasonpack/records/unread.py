@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from reasonpack.records.beside import ENDS
 from reasonpack.records.draft import FLAGS, REASONING, ROLES, is_effort
 from reasonpack.records.harmless import HARMLESS, HARMLESS_OF_A_RECORD
 from reasonpack.records.side_fields import SIDE_FIELDS
@@ -23,6 +24,10 @@ _OF_AN_ANSWER: Mapping[str, type | tuple[type, ...]] = {
     "tool_calls": list,
     "function_call": dict,
 }
+CONTINUED = ("prefix", "partial")
+"""Names of the flag that says that an answer is to be continued."""
+MESSAGE_FIELDS = frozenset((*_OF_AN_ANSWER, *ENDS, *CONTINUED))
+"""Names of the fields of a message that are read, in addition to `SIDE_FIELDS`."""
 _MISSED: Mapping[str, type | tuple[type, ...]] = dict.fromkeys(REASONING, ())
 """Known names that are recognised if misspelt, but cannot be read here."""
 _OF_A_MESSAGE: Mapping[str, type | tuple[type, ...]] = {
@@ -30,7 +35,7 @@ _OF_A_MESSAGE: Mapping[str, type | tuple[type, ...]] = {
     **_MISSED,
     **dict.fromkeys((*FLAGS, "tool_calls", "function_call"), ()),
 }
-_OF_A_RECORD: Mapping[str, type | tuple[type, ...]] = {
+OF_A_RECORD: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("messages", "conversations", "conversation"), list),
     **dict.fromkeys(("prompt", "completion"), (str, list)),
     **dict.fromkeys(TOOL_FIELDS, (str, list)),
@@ -39,6 +44,7 @@ _OF_A_RECORD: Mapping[str, type | tuple[type, ...]] = {
     "enable_thinking": bool,
     **_MISSED,
 }
+"""Fields of a record, each with the type of its value."""
 _SAME = (
     *(REASONING, FLAGS, TOOL_FIELDS, ("content", "value"), ("role", "from")),
     ("messages", "conversations", "conversation"),
@@ -62,35 +68,33 @@ _CALL, _FUNCTION = (frozenset(each.__struct_fields__) for each in (Call, Functio
 
 
 @lru_cache(maxsize=8)
-def _of_messages(read: frozenset[str], asked: frozenset[str]) -> tuple[Known, Known]:
+def _of_messages(asked: frozenset[str]) -> tuple[Known, Known]:
     """Return what is known of the fields of answers, and of other messages."""
-    all_ = read | asked
-    return Known(all_, HARMLESS, _OF_AN_ANSWER, strict=True), Known(all_, HARMLESS, _OF_A_MESSAGE)
+    read = MESSAGE_FIELDS | asked
+    return Known(read, HARMLESS, _OF_AN_ANSWER, strict=True), Known(read, HARMLESS, _OF_A_MESSAGE)
 
 
 def unread_in_messages(
-    messages: Sequence[Any], path: str, *, read: frozenset[str], asked: frozenset[str]
+    messages: Sequence[Any], path: str, *, asked: frozenset[str]
 ) -> Iterator[Field]:
     """Yield the fields that nothing reads of the messages in the list at `path` of a record.
 
-    `read` are the names of the fields that are read of messages, `asked` those that the template
-    looks up.
+    `asked` are the names of the fields that the template looks up.
     """
-    answer, other = _of_messages(read, asked)
+    answer, other = _of_messages(asked)
     for i, message in enumerate(messages):
         at = f"{path}[{i}]"
         role = message.get("role") or message.get("from")
         known = answer if ROLES.get(role) == "assistant" else other
         if not message.keys() <= known.read:
-            found = unread(message, known, at, texts=partial(_texts, message, read))
-            yield from _qualified(_without_taken(found, message), "message", _OF_A_RECORD)
+            found = unread(message, known, at, texts=partial(_texts, message))
+            yield from _qualified(_without_taken(found, message), "message", OF_A_RECORD)
         if known is other:
             continue
         for name, place, inner, inside in _inside(message, at):
             if not inner.keys() <= inside:
                 known = Known(inside, HARMLESS, {}, strict=True)
-                texts = partial(_texts, message, read)
-                yield from unread(inner, known, place, texts=texts, name=name)
+                yield from unread(inner, known, place, texts=partial(_texts, message), name=name)
 
 
 def _inside(
@@ -113,17 +117,16 @@ def _inside(
 
 
 def unread_in_record(
-    record: Mapping[str, Any], *, read: frozenset[str], container: str, of_messages: frozenset[str]
+    record: Mapping[str, Any], *, read: frozenset[str], container: str
 ) -> Iterator[Field]:
     """Yield the fields of a record that nothing reads.
 
-    `read` are the names of its fields that are read, `of_messages` those that are read of
-    messages; `container` is the field that holds the answers.
+    `read` are the names of its fields that are read; `container` is the one that holds the answers.
     """
     telling = undesired(record) | INSTRUCTED
     telling |= _ASKED if container == "completion" else frozenset()
     telling |= _ANSWERS if _last_role(record[container]) == "user" else frozenset()
-    known = Known(read, HARMLESS_OF_A_RECORD, _OF_A_RECORD, telling=telling)
+    known = Known(read, HARMLESS_OF_A_RECORD, OF_A_RECORD, telling=telling)
 
     def texts() -> Iterator[str]:
         return strings([record.get(name) for name in ("prompt", container)])
@@ -131,7 +134,7 @@ def unread_in_record(
     found = (
         _of_answers(each, record, container) for each in unread(record, known, "", texts=texts)
     )
-    yield from _qualified(_without_taken(found, record), "record", of_messages | SIDE_FIELDS)
+    yield from _qualified(_without_taken(found, record), "record", MESSAGE_FIELDS | SIDE_FIELDS)
 
 
 def undesired(fields: Mapping[str, Any]) -> frozenset[str]:
@@ -187,10 +190,10 @@ def _qualified(
         yield each
 
 
-def _texts(message: Mapping[str, Any], of_message: frozenset[str]) -> Iterator[str]:
+def _texts(message: Mapping[str, Any]) -> Iterator[str]:
     """Yield the texts of a message that are read."""
     for name, value in message.items():
-        if name in of_message and isinstance(value, str):
+        if name in MESSAGE_FIELDS and isinstance(value, str):
             yield value
     for _, _, inner, read in _inside(message, ""):
         yield from strings([value for name, value in inner.items() if name in read - {"function"}])

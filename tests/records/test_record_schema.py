@@ -17,10 +17,10 @@ from reasonpack.records.beside import ENDS
 from reasonpack.records.conversation import REASONS, Conversation, parse_line, parse_row
 from reasonpack.records.draft import ROLES
 from reasonpack.records.flags import WEIGHTS
-from reasonpack.records.message import MESSAGE_FIELDS as READ
 from reasonpack.records.reading import Reading
 from reasonpack.records.tool_calls import ARGUMENTS, Function
 from reasonpack.records.tools import TOOL_FIELDS
+from reasonpack.records.unread import MESSAGE_FIELDS as READ
 
 PATH = Path(__file__).parents[2] / "schemas" / "record.schema.json"
 SCHEMA = json.loads(PATH.read_text(encoding="utf-8"))

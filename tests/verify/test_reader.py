@@ -10,7 +10,7 @@ from packed_twice import FIXTURES, Json
 
 from reasonpack.records.beside import ENDS
 from reasonpack.records.harmless import HARMLESS
-from reasonpack.records.message import _CONTINUED
+from reasonpack.records.unread import CONTINUED
 from reasonpack.verify import names
 from reasonpack.verify.chat import Chat, Message, NotChecked, Reading, Refused
 from reasonpack.verify.reader import read_chat
@@ -297,7 +297,7 @@ def test_fields_that_hold_nothing_to_learn(fields: Json) -> None:
 
 
 def test_harmless_fields_are_those_of_packing() -> None:
-    assert HARMLESS - names.READ <= names.HARMLESS <= HARMLESS | names.READ | {*ENDS, *_CONTINUED}
+    assert HARMLESS - names.READ <= names.HARMLESS <= HARMLESS | names.READ | {*ENDS, *CONTINUED}
 
 
 def test_nulls_of_a_struct() -> None:

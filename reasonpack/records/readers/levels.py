@@ -20,16 +20,14 @@ from msgspec.structs import replace
 from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import CALL_FLAGS, TOKEN_NAMES, VALUE_NAMES, CallDraft
 from reasonpack.records.conversation import READ
-from reasonpack.records.draft import REASONING, is_absent, without
+from reasonpack.records.draft import is_absent, without
 from reasonpack.records.harmless import HARMLESS_OF_A_CALL
-from reasonpack.records.message import MESSAGE_FIELDS
 from reasonpack.records.reading import Reading
 from reasonpack.records.renaming import renamed
 from reasonpack.records.side_fields import SIDE_FIELDS
 from reasonpack.records.strict_json import step
-from reasonpack.records.tools import TOOL_FIELDS
 from reasonpack.records.unknown import INSTRUCTED, Field, Known, Texts, unread
-from reasonpack.records.unread import undesired
+from reasonpack.records.unread import MESSAGE_FIELDS, OF_A_RECORD, undesired
 from reasonpack.records.value_types import typed
 from reasonpack.wording import nearest
 
@@ -208,16 +206,11 @@ _TOKENS: Mapping[str, type | tuple[type, ...]] = {
 _OF_CHATS = READ | MESSAGE_FIELDS | SIDE_FIELDS
 """Names that in options mean a field of a chat or of a message."""
 _LIKELY: Mapping[str, type | tuple[type, ...]] = {
+    **without(OF_A_RECORD, ("conversations", "conversation")),
     **_TOKENS,
     **dict.fromkeys((name for names in VALUE_NAMES.values() for name in names), (int, float)),
     **dict.fromkeys(CALL_FLAGS, (bool, int)),
-    **dict.fromkeys(TOOL_FIELDS, (str, list)),
-    "messages": list,
-    **dict.fromkeys(("prompt", "response", "completion"), (str, list)),
-    "system": str,
-    "chat_template_kwargs": (str, dict),
-    "enable_thinking": bool,
-    **dict.fromkeys(REASONING, ()),
+    "response": (str, list),
 }
 
 
