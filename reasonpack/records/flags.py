@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from operator import attrgetter
 from typing import Any
 
 from reasonpack.errors import RecordError
@@ -18,23 +17,21 @@ from reasonpack.records.weighted import WEIGHTS, is_weight
 
 LEAST, MOST = 1e-6, 1e6
 """Bounds of a weight; between them 32 bits still tell weights apart after they are divided."""
-_flags = attrgetter(*FLAGS)
 
 
-def read_flag(fields: object, path: str, *, weighs: bool = False) -> tuple[bool | None, float]:
+def read_flag(
+    fields: Mapping[str, Any], path: str, *, weighs: bool = False
+) -> tuple[bool | None, float]:
     """Return whether a message is trained (None without a flag), and its weight (else 1).
 
-    `fields` has the `FLAGS` as attributes; `weighs` says whether the run has a column for
-    weights.
+    `fields` are those of the message; `weighs` says whether the run has a column for weights.
 
     Raises:
         RecordError: flags that differ, or that are not true, false, 0 or 1; a weight that the
             run has no column for, or that is out of bounds.
     """
-    values = tuple(None if is_absent(value) else value for value in _flags(fields))
-    for name, value in zip(FLAGS, values, strict=True):
-        if value is None:
-            continue
+    given = {name: fields[name] for name in FLAGS if not is_absent(fields.get(name))}
+    for name, value in given.items():
         if isinstance(value, list):
             what = "got a list, expected 0 or 1 for the whole message"
             fix = "A mask of tokens needs the tokens' ids, which a message does not have."
@@ -43,13 +40,12 @@ def read_flag(fields: object, path: str, *, weighs: bool = False) -> tuple[bool 
             raise wrong_type(f"{path}.{name}", type(value).__name__, "true, false, 0 or 1")
         if is_weight(value):
             _check(value, f"{path}.{name}", weighs=weighs, known=name in WEIGHTS)
-    held = [value for value in values if value is not None and is_weight(value)]
-    if held:
-        both = tuple(value for name, value in zip(FLAGS, values, strict=True) if name in WEIGHTS)
-        same(path, WEIGHTS, both)
-        values = tuple(1 if value is not None and is_weight(value) else value for value in values)
-    flag = same(path, FLAGS, values)
-    return (None if flag is None else flag == 1), float(held[0]) if held else 1.0
+    weights = [value for value in given.values() if is_weight(value)]
+    if weights:
+        same(path, WEIGHTS, tuple(map(given.get, WEIGHTS)))
+        given = {name: 1 if is_weight(value) else value for name, value in given.items()}
+    flag = same(path, FLAGS, tuple(map(given.get, FLAGS)))
+    return (None if flag is None else flag == 1), float(weights[0]) if weights else 1.0
 
 
 def weight_fields(record: Mapping[str, Any]) -> frozenset[str]:

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from reasonpack.errors import RecordError
 from reasonpack.records.beside import ends_of
 from reasonpack.records.dialects import normalised
-from reasonpack.records.draft import REASONING, is_absent, known_role, source_of
+from reasonpack.records.draft import FLAGS, REASONING, is_absent, known_role, source_of
 from reasonpack.records.flags import read_flag
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.reasoning import (
@@ -73,7 +73,7 @@ class Message(Struct, frozen=True):
 
 
 class _Fields(Struct):
-    """The fields of a message that have a meaning here."""
+    """The fields of a message that have a meaning here and a type; its flags may have any."""
 
     role: str | None = None
     from_: str | None = field(name="from", default=None)
@@ -86,17 +86,9 @@ class _Fields(Struct):
     reasoning_text: str | None = None
     tool_calls: list[Call] | None = None
     function_call: Function | None = None
-    train: Any = None
-    trainable: Any = None
-    loss: Any = None
-    weight: Any = None
-    loss_weight: Any = None
-    loss_mask: Any = None
-    step_loss_mask: Any = None
-    training: Any = None
 
 
-_KNOWN = frozenset(_Fields.__struct_encode_fields__)
+_KNOWN = frozenset((*_Fields.__struct_encode_fields__, *FLAGS))
 _UNFINISHED = {
     *("length", "max_tokens", "max_output_tokens", "model_length", "incomplete"),
     *("content_filter", "abort", "cancelled", "error", "in_progress", "interrupted"),
@@ -223,7 +215,7 @@ def _message(
         at=at,
         is_answer=role == "assistant",
     )
-    flag, weight = read_flag(fields, path, weighs=reading.weighs)
+    flag, weight = read_flag(raw, path, weighs=reading.weighs)
     extra = {k: v for k, v in raw.items() if k not in _KNOWN and v is not None}
     if role != "assistant":
         _refuse_answer_fields(fields, path, role=role, reasoning=reasoning, flag=flag)
