@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from reasonpack.errors import RecordError
-from reasonpack.records.call_draft import TOKEN_NAMES, CallDraft
+from reasonpack.records.call_draft import CallDraft
 from reasonpack.records.draft import is_absent, is_answer
 from reasonpack.records.readers import (
     atif,
@@ -104,7 +104,8 @@ def format_of(record: Mapping[str, Any]) -> str:
         raise RecordError("conflict", "", what, fix=fix)
     if found:
         return found[0]
-    if any(generic.holds_calls(record.get(name)) for name in generic.LISTS) or _has_ids(record):
+    has_list = any(generic.holds_calls(record.get(name)) for name in generic.LISTS)
+    if has_list or len(generic.ids_in(record)) == 2:
         return CALLS
     return CALLS if generic.is_call(record) and not _is_chat(record) else CHAT
 
@@ -121,13 +122,6 @@ def drafts_of(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
         fix = "Give the session file as an input of its own."
         raise RecordError("content", "", what, fix=fix)
     return (READERS[name].drafts if name in READERS else generic.drafts)(record, reading)
-
-
-def _has_ids(record: Mapping[str, Any]) -> bool:
-    return all(
-        any(isinstance(record.get(name), list) for name in TOKEN_NAMES[kind])
-        for kind in ("prompt_ids", "completion_ids")
-    )
 
 
 def _is_chat(record: Mapping[str, Any]) -> bool:

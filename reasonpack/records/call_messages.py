@@ -10,7 +10,6 @@ added to the messages.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from msgspec import Struct
@@ -110,16 +109,9 @@ def _read(
     if has_ids and NOTHING_WRITTEN in last.noticed:  # in the text; the ids may say otherwise
         return CallMessages(None, notes=("no-answer-text",))
     is_empty = not (last.content or last.reasoning or last.tool_calls)
-    return CallMessages(read, is_empty, last.train, (*notes, *_answer_notes(read)))
-
-
-def _answer_notes(read: Conversation) -> Iterator[str]:
-    """Yield the notes on the answer, on its tool calls, and on the fields of the record."""
-    last = read.messages[-1]
-    yield from last.noticed
-    calls = [(call.name, call.arguments) for call in last.tool_calls]
-    yield from (f"argument-type {each}" for each in contradictions(calls, read.tools or ()))
-    yield from read.notes
+    wrong = contradictions(last.tool_calls, read.tools or ())
+    notes += [*last.noticed, *(f"argument-type {each}" for each in wrong), *read.notes]
+    return CallMessages(read, is_empty, last.train, tuple(notes))
 
 
 def _incomplete(prompt: object, answer: object) -> RecordError:

@@ -25,7 +25,7 @@ from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
 from reasonpack.records.beside import with_answer
 from reasonpack.records.draft import MEDIA_FIELDS, REASONING, is_absent, joined, media
-from reasonpack.records.flags import read_record_weight, weight_fields
+from reasonpack.records.flags import read_record_weight, weights_of
 from reasonpack.records.message import Message, ReadMessages, read_messages
 from reasonpack.records.no_messages import no_messages
 from reasonpack.records.reading import DEFAULT, Reading
@@ -212,7 +212,7 @@ def _read_all(
         RecordError: the messages cannot be read.
     """
     record, used = with_answer(record, container)
-    known = READ | used | weight_fields(record)
+    known = READ | used | weights_of(record).keys()
     found = unread_in_record(record, read=known, container=container)
     refused, notes = sorted_out(found, reading.ignored)
     try:
@@ -234,7 +234,7 @@ def _notes(
     found.update(notes)
     found.update(["no-tools"] if not tools and any(m.tool_calls for m in messages) else ())
     if tools:
-        calls = [(c.name, c.arguments) for message in messages for c in message.tool_calls]
+        calls = (call for message in messages for call in message.tool_calls)
         found.update(f"argument-type {each}" for each in contradictions(calls, tools))
         kinds = [tool.get("type") for tool in tools if "function" not in tool]
         others = (kind for kind in kinds if isinstance(kind, str) and kind != "function")

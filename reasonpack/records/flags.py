@@ -42,19 +42,20 @@ def read_flag(
             _check(value, f"{path}.{name}", weighs=weighs, known=name in WEIGHTS)
     weights = [value for value in given.values() if is_weight(value)]
     if weights:
-        same(path, WEIGHTS, tuple(map(given.get, WEIGHTS)))
+        same(path, {name: given.get(name) for name in WEIGHTS})
         given = {name: 1 if is_weight(value) else value for name, value in given.items()}
-    flag = same(path, FLAGS, tuple(map(given.get, FLAGS)))
+    flag = same(path, given)
     return (None if flag is None else flag == 1), float(weights[0]) if weights else 1.0
 
 
-def weight_fields(record: Mapping[str, Any]) -> frozenset[str]:
-    """Return the names of the fields of a record that hold a weight of the whole record."""
-    return frozenset(name for name in WEIGHTS if _is_number(record.get(name)))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def weights_of(record: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers that are weights of a whole record, by their fields."""
+    found = {name: record.get(name) for name in WEIGHTS}
+    return {
+        name: value
+        for name, value in found.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
 
 
 def read_record_weight(record: Mapping[str, Any], *, weighs: bool) -> float:
@@ -63,11 +64,11 @@ def read_record_weight(record: Mapping[str, Any], *, weighs: bool) -> float:
     Raises:
         RecordError: two weights that differ, 0, or one that `read_flag` would refuse.
     """
-    numbers = tuple(value if _is_number(value) else None for value in map(record.get, WEIGHTS))
-    weight = same("", WEIGHTS, numbers)
+    weights = weights_of(record)
+    weight = same("", weights)
     if weight in (None, 1):
         return 1.0
-    name = WEIGHTS[numbers.index(weight)]
+    name = next(iter(weights))
     if weight == 0:
         fix = "Leave the record out, or write 1."
         raise RecordError("weight", name, "got 0, expected more for a whole record", fix=fix)

@@ -209,7 +209,7 @@ def _message(
     role = _role(raw, fields, path)
     at = f"{path}.{'value' if fields.content is None else 'content'}"
     content, reasoning, noticed = read_content(
-        same(path, ("content", "value"), (fields.content, fields.value)),
+        same(path, {"content": fields.content, "value": fields.value}),
         _reasonings(fields),
         path,
         at=at,
@@ -255,7 +255,7 @@ def _message(
 
 
 def _role(raw: Mapping[str, Any], fields: _Fields, path: str) -> str:
-    said = same(path, ("role", "from"), (fields.role or None, fields.from_ or None))
+    said = same(path, {"role": fields.role or None, "from": fields.from_ or None})
     if said is None and (like := misspelt(raw, ("role", "from"))):
         what = f"no role, but {like[0]!r}, expected one"
         raise RecordError("missing", path, what, fix=f"Pass --field {like[0]}={like[1]}.")

@@ -11,6 +11,7 @@ content "B", thought "B"        B: the model wrote it once
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -180,7 +181,6 @@ def foreign_form(content: str, reading: Reading) -> str | None:
     return None
 
 
-_PART = ("text", "thinking", "reasoning")
 _NO_REASONING = (None,) * len(REASONING)
 
 
@@ -216,16 +216,16 @@ def read_content(
     if written == _NO_REASONING and not thoughts:
         return content, None, ()
     noticed: tuple[str, ...] = ()
-    kept: list[str | None] = []
+    kept: dict[str, str | None] = {}
     for name, each in zip(REASONING, written, strict=True):
         again = is_answer and each and content and repeats(each, content, name=name)
         noticed = ("repeated-reasoning",) if again else noticed
-        kept.append(None if again else each or None)
-        if name == "thought" and kept[-1] and is_answer and is_part(each, content):
+        kept[name] = None if again else each or None
+        if name == "thought" and kept[name] and is_answer and is_part(each, content):
             what = "a thought that is in the content too, expected it once"
             fix = "Take it out of the content, or remove the field."
             raise RecordError("conflict", f"{path}.{name}", what, fix=fix)
-    reasoning = same(path, (*REASONING, "thinking parts"), (*kept, thoughts or None))
+    reasoning = same(path, {**kept, "thinking parts": thoughts or None})
     if reasoning and reasoning.lstrip().startswith("<think>"):
         what = "reasoning that begins with <think>, expected the text between the tags"
         raise RecordError("content", path, what, fix="Leave the tags out of the field.")
@@ -249,7 +249,8 @@ def _join(parts: list[Part], path: str) -> tuple[str | None, str | None]:
                     "the record out (--on-error skip)."
                 )
                 raise RecordError("content", at, what, fix=fix)
-            text = same(at, _PART, (part.text, part.thinking, part.reasoning))
+            written = {"text": part.text, "thinking": part.thinking, "reasoning": part.reasoning}
+            text = same(at, written)
             thoughts.append(text or "")
         else:
             kind = "no type" if part.type is None else f"type {quoted(part.type)}"
@@ -262,14 +263,14 @@ def _join(parts: list[Part], path: str) -> tuple[str | None, str | None]:
     return "".join(texts) if texts else None, "".join(thoughts) if thoughts else None
 
 
-def same(path: str, names: tuple[str, ...], values: tuple[Any, ...]) -> Any:
+def same(path: str, values: Mapping[str, Any]) -> Any:
     """Return the value of the fields that are not None, None without any; raise if they differ."""
     found = None
-    for value in values:
+    for value in values.values():
         if found is None:
             found = value
         elif value is not None and value != found:
-            named = [name for name, each in zip(names, values, strict=True) if each is not None]
+            named = [name for name, each in values.items() if each is not None]
             what = f"{' and '.join(named)} differ, expected one of them or the same in each"
             raise RecordError("conflict", path, what, fix=f"Keep one of {', '.join(named)}.")
     return found

@@ -11,7 +11,7 @@ r"""The tool calls of an answer → `ToolCall`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -179,24 +179,22 @@ def has_null_key(value: object) -> bool:
     return isinstance(value, list) and any(map(has_null_key, value))
 
 
-def contradictions(
-    calls: Sequence[tuple[str, dict[str, Any]]], tools: Sequence[Mapping[str, Any]]
-) -> Iterator[str]:
+def contradictions(calls: Iterable[ToolCall], tools: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield `tool.argument` for every argument of another type than its tool's schema says.
 
-    A call is the name of a tool and its arguments; null arguments are not checked.
+    Null arguments are not checked.
 
     >>> tool = {"name": "f", "parameters": {"properties": {"n": {"type": "integer"}}}}
-    >>> list(contradictions([("f", {"n": "2"}), ("f", {"n": 2})], [tool]))
+    >>> list(contradictions([ToolCall("f", {"n": "2"}), ToolCall("f", {"n": 2})], [tool]))
     ['f.n']
     """
     schemas = {name: properties for name, properties in map(_properties, tools) if properties}
-    for name, arguments in calls if schemas else ():
-        for key, value in arguments.items():
-            schema = schemas.get(name, {}).get(key)
+    for call in calls if schemas else ():
+        for key, value in call.arguments.items():
+            schema = schemas.get(call.name, {}).get(key)
             kind = schema.get("type") if isinstance(schema, dict) else None
             if value is not None and isinstance(kind, str) and not _is_a(value, kind):
-                yield f"{name}.{key}"
+                yield f"{call.name}.{key}"
 
 
 def _properties(tool: Mapping[str, Any]) -> tuple[Any, Any]:

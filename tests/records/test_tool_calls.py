@@ -10,7 +10,7 @@ from msgspec import convert
 
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import parse_line, parse_row
-from reasonpack.records.tool_calls import ARGUMENTS, Call, contradictions, read_tool_calls
+from reasonpack.records.tool_calls import ARGUMENTS, Call, ToolCall, contradictions, read_tool_calls
 
 TYPES = {
     "string": "a",
@@ -29,7 +29,7 @@ def tool(**properties: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", TYPES)
 @pytest.mark.parametrize("given", TYPES)
 def test_a_value_of_another_type_contradicts_its_schema(kind: str, given: str) -> None:
-    found = list(contradictions([("f", {"x": TYPES[given]})], [tool(x={"type": kind})]))
+    found = list(contradictions([ToolCall("f", {"x": TYPES[given]})], [tool(x={"type": kind})]))
     fits = kind == given or (kind, given) == ("number", "integer")
     assert found == ([] if fits else ["f.x"])
 
@@ -47,7 +47,7 @@ def test_a_value_of_another_type_contradicts_its_schema(kind: str, given: str) -
     ],
 )
 def test_what_a_plain_type_does_not_say_is_no_contradiction(schema: Any, value: Any) -> None:
-    assert list(contradictions([("f", {"x": value, "y": 1})], [tool(x=schema)])) == []
+    assert list(contradictions([ToolCall("f", {"x": value, "y": 1})], [tool(x=schema)])) == []
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_what_a_plain_type_does_not_say_is_no_contradiction(schema: Any, value: 
     ],
 )
 def test_tools_in_any_form(tools: list[dict[str, Any]]) -> None:
-    assert list(contradictions([("f", {"x": 1}), ("g", {"x": 1}), ("h", {})], tools)) == ["f.x"]
+    assert list(contradictions([ToolCall(n, {"x": 1}) for n in "fg"], tools)) == ["f.x"]
 
 
 def test_what_is_noticed_of_calls() -> None:

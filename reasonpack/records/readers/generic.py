@@ -120,17 +120,21 @@ def is_call(record: object) -> bool:
     """Return whether an object is a generic call: prompt and answer, a pair of lists, or ids."""
     if not isinstance(record, dict):
         return False
-    has_ids = any(
-        isinstance(record.get(name), list)
-        for kind in ("prompt_ids", "completion_ids")
-        for name in TOKEN_NAMES[kind]
-    )
-    has_ids |= isinstance(record.get("tokens"), list) and "response_length" in record
+    has_ids = isinstance(record.get("tokens"), list) and "response_length" in record
     answers = _names_of_answers(record)
     asked = [name for name in (*PROMPTS, "request") if not is_absent(record.get(name))]
     answers += ["request"] if "request" in asked and {"response", "error"} & record.keys() else []
     is_pair = all(isinstance(record.get(name), list) for name in PAIR)
-    return has_ids or is_pair or bool(answers and asked)
+    return has_ids or is_pair or bool(ids_in(record) or (answers and asked))
+
+
+def ids_in(record: Mapping[str, Any]) -> set[str]:
+    """Return of which part of a call a record has ids: `prompt_ids`, `completion_ids`, or both."""
+    return {
+        kind
+        for kind in ("prompt_ids", "completion_ids")
+        if any(isinstance(record.get(name), list) for name in TOKEN_NAMES[kind])
+    }
 
 
 def _inherited(group: Level, call: Mapping[str, Any]) -> Level:
