@@ -68,35 +68,31 @@ class Run(Struct, frozen=True, kw_only=True):
 def do_units(
     todo: Sequence[Unit],
     do: Callable[[Unit], Result],
-    then: Callable[[Result], object],
+    then: Callable[[Unit, Result], object],
     run: Run,
 ) -> None:
     """Call `do` with each unit, in this process, in several, or on a cluster.
 
-    `do` has to pickle. `then` gets each result as it comes, in this process.
+    `do` has to pickle. `then` gets each unit and its result as they come, in this process.
     """
     if run.engine == "ray" and todo:
         from reasonpack.run.ray import run_ray  # noqa: PLC0415  an optional dependency
 
         results = run_ray(todo, do, workers=run.num_proc)
     elif (workers := processes(run, todo)) == 1:
-        results = (do(unit) for unit in todo)
+        results = ((unit, do(unit)) for unit in todo)
     else:
         results = run_pool(todo, do, workers=workers)
     with closing(results):
-        for result in results:
-            then(result)
+        for unit, result in results:
+            then(unit, result)
 
 
 def results_of(units: Sequence[Unit], do: Callable[[Unit], Result], run: Run) -> list[Result]:
     """Call `do` with each unit as `do_units` does; return the results in the order of the units."""
     found: dict[int, Result] = {}
-    do_units(units, partial(_numbered, do=do), lambda each: found.update([each]), run)
+    do_units(units, do, lambda unit, result: found.update({unit.number: result}), run)
     return [found[unit.number] for unit in units]
-
-
-def _numbered(unit: Unit, *, do: Callable[[Unit], Result]) -> tuple[int, Result]:
-    return unit.number, do(unit)
 
 
 def each_file(

@@ -277,11 +277,11 @@ def _receipts(
             run.watch.on_note(each)
     told: set[str] = set()
 
-    def add(receipt: Receipt) -> None:
-        done[receipt.unit.number] = receipt
+    def add(unit: Unit, receipt: Receipt) -> None:
+        done[unit.number] = receipt
         if receipt.backend_fault and receipt.backend_fault not in told:
             told.add(receipt.backend_fault)
-            run.watch.on_note(f"{receipt.unit}: {receipt.backend_fault}; the ids are right")
+            run.watch.on_note(f"{unit}: {receipt.backend_fault}; the ids are right")
         run.watch.on_receipt(receipt)
 
     try:

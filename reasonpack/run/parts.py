@@ -30,14 +30,12 @@ from reasonpack.run.unit import Job, lay_out_unit, process, publish_unit
 from reasonpack.run.work import Laid
 from reasonpack.storage.place import Place
 
-_LaidPart = tuple[Unit, Laid]
-
 
 def pack_units(
     todo: Sequence[Unit],
     job: Job,
     loaded: Loaded,
-    then: Callable[[Receipt], object],
+    then: Callable[[Unit, Receipt], object],
     run: Run,
 ) -> None:
     """Pack units, in parts if there are more processes than units; see `do_units`."""
@@ -52,16 +50,17 @@ def pack_units(
         do_units(todo, partial(process, **of), then, run)
         return
     whole = {unit.number: unit for unit in todo}
-    done: defaultdict[Unit, list[_LaidPart]] = defaultdict(list)
+    done: defaultdict[Unit, dict[int, Laid]] = defaultdict(dict)
 
-    def put(each: _LaidPart) -> None:
-        unit = whole[each[0].number]
-        done[unit].append(each)
+    def put(part: Unit, laid: Laid) -> None:
+        unit = whole[part.number]
+        done[unit][part.start] = laid
         if len(done[unit]) == len(parts[unit]):
-            then(_published(unit, loaded, job, done.pop(unit)))
+            in_order = [each for _, each in sorted(done.pop(unit).items())]
+            then(unit, _published(unit, loaded, job, in_order))
 
     try:
-        do_units(every, partial(_lay_out_part, **of), put, run)
+        do_units(every, partial(lay_out_unit, **of), put, run)
     except UnknownFieldError:
         raise
     except RecordError:  # an earlier record may fail too: only whole units tell the first one
@@ -77,16 +76,12 @@ def parts_of(
     return {unit: divide(unit, places[unit.input], most) for unit in units if most > 1}
 
 
-def _lay_out_part(part: Unit, loaded: Loaded, job: Job) -> _LaidPart:
-    return part, lay_out_unit(part, loaded, job)
-
-
-def _published(unit: Unit, loaded: Loaded, job: Job, parts: list[_LaidPart]) -> Receipt:
+def _published(unit: Unit, loaded: Loaded, job: Job, parts: Sequence[Laid]) -> Receipt:
     """Join the parts of a unit, and publish it."""
-    if len({note for _, laid in parts for note in laid.counts.notes}) > MOST_NOTES:
+    if len({note for laid in parts for note in laid.counts.notes}) > MOST_NOTES:
         return process(unit, loaded, job)  # the order of records decides which are counted
     whole = Laid()
-    for _, laid in sorted(parts, key=lambda each: each[0].start):
+    for laid in parts:
         whole.add(laid)
     whole.put_into_rows(job.options)
     return publish_unit(unit, job, whole)

@@ -56,10 +56,11 @@ def worthwhile_workers(input_bytes: int) -> int:
 
 def run_pool(
     units: Sequence[Unit], process: Callable[[Unit], Result], *, workers: int
-) -> Generator[Result, None, None]:
+) -> Generator[tuple[Unit, Result], None, None]:
     """Call `process`, which has to pickle, with each unit in several processes.
 
-    Yield the results as they come. Close the iterator to stop early; the processes are then killed.
+    Yield each unit and its result as they come. Close the iterator to stop early; the processes
+    are then killed.
 
     Raises:
         Exception: the error of the first unit, in the order of the plan, that has one.
@@ -100,7 +101,7 @@ class _Pool(Generic[Result]):
         self.false_starts = 0
         self.failed: dict[tuple[int, int], BaseException] = {}
 
-    def results(self) -> Iterator[Result]:
+    def results(self) -> Iterator[tuple[Unit, Result]]:
         """Yield results as they come, until all units, or all before a failed one, are done."""
         while self._goes_on():
             while self.todo and len(self.busy) < self.size:
@@ -120,7 +121,7 @@ class _Pool(Generic[Result]):
                 self.idle.append(worker)
                 result, error, trace = answer
                 if error is None:
-                    yield result
+                    yield unit, result
                 else:
                     error.__cause__ = RemoteError(trace)
                     self._fail(unit, error)

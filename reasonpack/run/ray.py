@@ -48,8 +48,10 @@ WAIT_SECONDS = 0.2
 
 def run_ray(
     units: Sequence[Unit], process: Callable[[Unit], Result], *, workers: int | None = None
-) -> Generator[Result, None, None]:
-    """Call `process` with each unit, as Ray tasks of one core each; yield results as they come.
+) -> Generator[tuple[Unit, Result], None, None]:
+    """Call `process` with each unit, as Ray tasks of one core each.
+
+    Yield each unit and its result as they come.
 
     Errors are those of `run_pool`: of the first unit that has one. Tasks that are running
     when the iterator is closed are cancelled.
@@ -133,7 +135,7 @@ _unpickled = lru_cache(maxsize=1)(pickle.loads)
 
 def _results(
     ray: Any, task: Any, units: Sequence[Unit], done_by: bytes
-) -> Generator[Any, None, None]:
+) -> Generator[tuple[Unit, Any], None, None]:
     with _late_interrupt():
         shared = ray.put(done_by)
         running = {task.remote(shared, unit): unit for unit in units}
@@ -162,7 +164,7 @@ def _results(
                 if deaths[unit.number] >= DEATHS:
                     failed[unit.number] = _gone(unit, error)
             else:
-                yield result
+                yield unit, result
                 continue
             if unit.number not in failed:
                 with _late_interrupt():

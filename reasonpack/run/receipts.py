@@ -80,8 +80,8 @@ def add_receipts(
 ) -> None:
     """Do units, and add their receipts to `done`, by number; see `do_units`."""
 
-    def add(receipt: Receipt) -> None:
-        done[receipt.unit.number] = receipt
+    def add(unit: Unit, receipt: Receipt) -> None:
+        done[unit.number] = receipt
         run.watch.on_receipt(receipt)
 
     do_units(todo, do, add, run)

@@ -119,7 +119,7 @@ def main() -> None:
             _, todo = done_before(out, large, units, Watch())
         do = partial(sleep, job=job, receipt=receipt, seconds=seconds)
         with timed(spent, "units out, receipts in"):
-            receipts = list(run_pool(todo, do, workers=arguments.workers))
+            receipts = [each for _, each in run_pool(todo, do, workers=arguments.workers)]
         with timed(spent, "manifest"):
             finish(out, large, sorted(receipts, key=lambda each: each.unit.number))
         size, manifest = source.stat().st_size, (out / "manifest.json").stat().st_size

@@ -30,14 +30,14 @@ def divided(monkeypatch: pytest.MonkeyPatch) -> list[Unit]:
     def backwards(
         units: Sequence[Unit],
         do: Callable[[Unit], Any],
-        then: Callable[[Any], object],
+        then: Callable[[Unit, Any], object],
         run: Run,
     ) -> None:
         given.extend(units)
         failed: list[RecordError] = []
         for unit in reversed(units):
             try:
-                then(do(unit))
+                then(unit, do(unit))
             except RecordError as error:
                 failed.append(error)
         if failed:

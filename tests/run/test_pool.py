@@ -90,7 +90,8 @@ def die(unit: Unit, *, number: int, directory: str, times: int) -> int:
 
 def test_a_worker_that_dies_is_replaced_and_its_unit_done_again(tmp_path: Path) -> None:
     process = functools.partial(die, number=2, directory=str(tmp_path), times=1)
-    assert sorted(run_pool(units(6), process, workers=2)) == list(range(6))
+    found = {unit.number: number for unit, number in run_pool(units(6), process, workers=2)}
+    assert found == {number: number for number in range(6)}
     assert (tmp_path / "died-0").exists()
 
 
@@ -98,7 +99,7 @@ def test_a_unit_that_kills_two_workers_is_reported_by_name(tmp_path: Path) -> No
     process = functools.partial(die, number=2, directory=str(tmp_path), times=9)
     found: list[int] = []
     with pytest.raises(ReasonpackError, match=r"chats, bytes 20 to 30 \(unit 2\): .* died 2 times"):
-        found.extend(run_pool(units(6), process, workers=2))
+        found.extend(number for _, number in run_pool(units(6), process, workers=2))
     assert {0, 1} <= set(found)
     assert len(list(tmp_path.glob("died-*"))) == 2
 
@@ -128,7 +129,7 @@ def interrupt(unit: Unit) -> int:
 def test_workers_leave_ctrl_c_to_their_parent() -> None:
     found: list[int] = []
     with contextlib.suppress(KeyboardInterrupt):  # which would end the tests, not fail this one
-        found += run_pool(units(3), interrupt, workers=2)
+        found += [number for _, number in run_pool(units(3), interrupt, workers=2)]
     assert sorted(found) == [0, 1, 2]
 
 
@@ -140,10 +141,10 @@ def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAYON_NUM_THREADS", raising=False)
     monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
     monkeypatch.setattr("reasonpack.run.pool.usable_cores", lambda: 6)
-    for found in run_pool(units(2), environment, workers=2):
+    for _, found in run_pool(units(2), environment, workers=2):
         assert (found["RAYON_NUM_THREADS"], found["TOKENIZERS_PARALLELISM"]) == ("3", "true")
     monkeypatch.setenv("RAYON_NUM_THREADS", "5")
-    (found,) = run_pool(units(1), environment, workers=1)
+    ((_, found),) = run_pool(units(1), environment, workers=1)
     assert found["RAYON_NUM_THREADS"] == "5"
 
 
@@ -169,7 +170,7 @@ if __name__ == "__main__":
     loaded = Loaded()
     loaded.where = os.getpid()
     do = functools.partial(where_loaded, loaded=loaded)
-    where, collected = zip(*run_pool(units, do, workers=2))
+    where, collected = zip(*(found for _, found in run_pool(units, do, workers=2)))
     print({*where} == {os.getpid()}, {*collected})
 """
 
@@ -293,6 +294,6 @@ def test_a_plan_leaves_no_thread_that_forbids_to_fork(kind: str, tmp_path: Path)
 
 
 def test_this_process_does_units_in_order() -> None:
-    found: list[tuple[int, int]] = []
-    do_units(units(3), lambda unit: (unit.number, os.getpid()), found.append, Run())
-    assert found == [(number, os.getpid()) for number in range(3)]
+    found: list[tuple[Unit, int]] = []
+    do_units(units(3), lambda _: os.getpid(), lambda *each: found.append(each), Run())
+    assert found == [(unit, os.getpid()) for unit in units(3)]
