@@ -7,23 +7,16 @@ from typing import Any
 
 import click
 
-from reasonpack.cli.options import iso_date, json_object_in_file
 from reasonpack.cli.pack import command as pack
 
-OF_PACK = ("tokenizer", "revision", "chat_template", "chat_template_kwargs")
+OF_PACK = (
+    *("tokenizer", "revision", "chat_template", "chat_template_kwargs", "template_behaviour"),
+    "date",
+)
 """Names of options that are the same as in `pack`."""
 
 
 @click.command("template", params=[each for each in pack.params if each.name in OF_PACK])
-@click.option(
-    "--template-behaviour",
-    callback=json_object_in_file,
-    metavar="FILE",
-    help="JSON file with fields that replace what is learned.",
-)
-@click.option(
-    "--date", callback=iso_date, metavar="YYYY-MM-DD", help="The date that the template shows."
-)
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 def command(*, as_json: bool, **rest: Any) -> None:
     """Show what a chat template does to reasoning, and what packing makes of it."""

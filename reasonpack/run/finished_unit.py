@@ -32,10 +32,10 @@ from reasonpack.run.context import Loaded
 from reasonpack.run.conversations import notes_of, parse
 from reasonpack.run.copies import DUPLICATE, Times
 from reasonpack.run.length import LeftOut, Limits
+from reasonpack.run.sources import Source
 from reasonpack.run.splits import read_shares, split_of
 from reasonpack.run.weights import of_answers, weighed_again
 from reasonpack.run.work import count_laid_out
-from reasonpack.storage.place import Place, public_name
 from reasonpack.views.chosen import read_train_on
 from reasonpack.wording import count
 
@@ -46,22 +46,19 @@ IDS = "ids that tell which conversation a row belongs to"
 
 
 class Old(Struct, frozen=True):
-    """A unit of a source: its dataset, its receipt there, and the limits of that dataset.
+    """A unit of a dataset that is packed again: the dataset, and the unit's receipt there."""
 
-    Its conversations are packed `times` each, or if `is_drawn` as often as is drawn for each;
-    `inputs` are the files that the dataset was packed from.
-    """
-
-    directory: Place
+    source: Source
     receipt: Receipt
-    limits: Limits
-    times: int = 1
-    inputs: tuple[str, ...] = ()
-    is_drawn: bool = False
+
+    @property
+    def limits(self) -> Limits:
+        """The limits within which it was packed."""
+        return Limits(self.source.manifest.options, self.source.manifest.max_position)
 
     def __str__(self) -> str:
         """Name the unit in messages."""
-        return f"unit {self.receipt.unit.number} of {public_name(self.directory)}"
+        return f"unit {self.receipt.unit.number} of {self.source.name}"
 
     def untold(self, what: str, expected: str = VIEWS) -> FormatError:
         """Return the error of a unit whose rows do not tell what is `expected`."""
@@ -106,13 +103,13 @@ class Again:
             UsageError: a conversation would be left without a view, and cannot be rejected here.
         """
         anew = {id(group) for group in self.every if self._is_anew(group)}
-        if anew or self.weighs_anew or self.old.is_drawn:
+        if anew or self.weighs_anew or self.old.source.is_drawn:
             if self.old.limits.options.shuffle:
                 raise self.old.untold("rows of other units, as they are shuffled")
-            if not self.old.is_drawn:  # else that was checked before
+            if not self.old.source.is_drawn:  # else that was checked before
                 self.check_told()
             self._ids.update(group[0].id for group in self.every)
-            if (self.weighs_anew or self.old.is_drawn) and len(self._ids) < len(self.every):
+            if (self.weighs_anew or self.old.source.is_drawn) and len(self._ids) < len(self.every):
                 raise self.old.untold("several conversations with one id")
         made = {
             split: [
@@ -264,7 +261,7 @@ class ReadAgain:
         reading = replace(context.reading, weighs=True)  # weights were accepted before
         trained = read_train_on(self.options.train_on)
         unit = self.old.receipt.unit
-        for record in read_records(unit, self.old.inputs[unit.input]):
+        for record in read_records(unit, self.old.source.manifest.inputs[unit.input].path):
             try:
                 chat = parse(record, reading)
             except RecordError:

@@ -110,6 +110,10 @@ def _temporary_for(name: str, directory: str) -> re.Match[str] | None:
     return re.fullmatch(rf"\.({OURS[directory]})\.\d+-[0-9a-f]+{re.escape(TEMPORARY)}", name)
 
 
+def _is_ours(name: str, directory: str) -> bool:
+    return bool(re.fullmatch(OURS[directory], name) or _temporary_for(name, directory))
+
+
 def clear(output: Place) -> None:
     """Remove the files of a run, the plan last: until then the directory is known as a run's.
 
@@ -124,7 +128,7 @@ def clear(output: Place) -> None:
     remove(join(output, MANIFEST))
     clear_unshuffled(output)
     for directory in DIRECTORIES:
-        _empty(join(output, directory))
+        _empty(output, directory)
     for name in FILES:
         remove(join(output, name))
 
@@ -135,22 +139,21 @@ def clear_unshuffled(output: Place) -> None:
         remove_tree(join(output, UNSHUFFLED))
         return
     for directory in reversed(SHUFFLED_FROM):
-        place = place_of(output, directory)
-        for name in file_names(place):
-            if re.fullmatch(OURS[directory], name) or _temporary_for(name, directory):
-                remove(join(place, name))
+        _empty(output, directory)
+    for directory in (*SHUFFLED_FROM, UNSHUFFLED):
         with contextlib.suppress(OSError):
-            Path(place).rmdir()
-    with contextlib.suppress(OSError):
-        Path(join(output, UNSHUFFLED)).rmdir()
+            Path(output, directory).rmdir()
 
 
-def _empty(place: Place) -> None:
+def _empty(output: Place, directory: str) -> None:
+    """Remove a run's files from one of its directories."""
+    place = place_of(output, directory)
     if is_url(place):
         remove_tree(place)  # in one request for many files
         return
     for name in file_names(place):
-        remove(join(place, name))
+        if _is_ours(name, directory):
+            remove(join(place, name))
 
 
 def _foreign(output: Place) -> Iterator[str]:
@@ -163,7 +166,7 @@ def _foreign(output: Place) -> Iterator[str]:
         if not is_url(output) and Path(output, directory).is_symlink():
             yield directory
         for name in child_names(place_of(output, directory)):
-            if not re.fullmatch(OURS[directory], name) and not _temporary_for(name, directory):
+            if not _is_ours(name, directory):
                 yield f"{directory}/{name}"
 
 

@@ -142,12 +142,7 @@ def _receipts(
     output: Place, plan: Plan, sources: Sequence[Source], run: Run, loaded: Loaded
 ) -> list[Receipt]:
     """Do the units that are not done yet; return the receipts of all, in order."""
-    old: list[Old] = []
-    for source in sources:
-        limits = Limits(source.manifest.options, source.manifest.max_position)
-        inputs = tuple(each.path for each in source.manifest.inputs)
-        of = (limits, source.times, inputs, source.is_drawn)
-        old += [Old(source.directory, receipt, *of) for receipt in source.units]
+    old = [Old(source, receipt) for source in sources for receipt in source.units]
 
     def pack(plan: Plan, job: Job) -> list[Receipt]:
         done, todo = done_before(job.home, plan, plan.units, run.watch)
@@ -181,9 +176,9 @@ def repack_unit(unit: Unit, loaded: Loaded, job: Job, each_old: Sequence[Old]) -
         turns = records.turns(again.every)
     before: list[dict[str, Any]] = []  # what was left out before
     if receipt.rejects is not None:
-        content = read_bytes(place_of(old.directory, receipt.rejects.path)) or b""
+        content = read_bytes(place_of(old.source.directory, receipt.rejects.path)) or b""
         before = [json.loads(line) for line in content.splitlines()]
-    if old.is_drawn:
+    if old.source.is_drawn:
         _draw(again, records, before, unit, job)
     laid = Laid(backend=receipt.backend, backend_faults=[*filter(None, [receipt.backend_fault])])
     for split, samples in again.lay_out(turns).items():
@@ -200,7 +195,7 @@ def repack_unit(unit: Unit, loaded: Loaded, job: Job, each_old: Sequence[Old]) -
 
 def _samples(old: Old, shard: Shard) -> list[list[Sample]]:
     """Read the rows of a shard, each as its samples."""
-    place = place_of(old.directory, shard.path)
+    place = place_of(old.source.directory, shard.path)
     if digest(place) != (shard.bytes, shard.sha256):
         what = "it is not the shard that the manifest names"
         fix = "copy it again from where it was packed"
@@ -244,7 +239,7 @@ def _repeated(samples: Sequence[Sample], again: Again) -> list[Sample]:
     found: list[Sample] = []
     for id_, own in itertools.groupby(samples, key=lambda sample: sample.id):
         each = list(own)
-        times = again.drawn.get(id_, again.old.times)
+        times = again.drawn.get(id_, again.old.source.times)
         found += (
             dataclasses.replace(one, id=copy) for copy in ids_of_copies(id_, times) for one in each
         )
@@ -324,11 +319,11 @@ def _counts(again: Again, laid: Laid) -> Counts:
     for name in (each.name for each in dataclasses.fields(Counts) if isinstance(each.default, int)):
         change = getattr(again.after, name) - getattr(again.before, name)
         setattr(counts, name, getattr(counts, name) + change)
-    more = counts.packed * (again.old.times - 1)
+    more = counts.packed * (again.old.source.times - 1)
     counts.copies += more
     counts.conversations += more
     for name in OF_CONVERSATIONS:
-        setattr(counts, name, getattr(counts, name) * again.old.times)
+        setattr(counts, name, getattr(counts, name) * again.old.source.times)
     counts = without_rows(counts)
     count_samples(laid.samples, counts)
     return counts
