@@ -22,7 +22,6 @@ from reasonpack.show.message_view import MessageView, find_view, view_json, view
 from reasonpack.show.rejects import each_reject
 from reasonpack.show.row import Decode, RowData, choose_samples, find_rows, read_rows, row_json
 from reasonpack.show.row_facts import draw_rows, matching, ranked, row_facts
-from reasonpack.show.view_diff import diff_json, diff_lines
 from reasonpack.storage.publish import publish
 from reasonpack.tokens.token_bytes import bytes_of_tokens
 from reasonpack.tokens.tokenizer import Tokenizer
@@ -86,7 +85,7 @@ def inspect(asked: Asked) -> None:
     if own and sys.stdout.isatty():
         click.echo(printable(said), err=True)
     if asked.as_json and asked.diff:
-        click.echo(json.dumps(diff_json(found[0], found[1], asked.diff, decode)))
+        click.echo(json.dumps(text.diff_json(found[0], found[1], asked.diff, decode)))
     elif asked.as_json and found:
         click.echo(json.dumps(view_json(found[0], decode)))
     elif asked.as_json:
@@ -184,7 +183,7 @@ def show_diff(one: MessageView, other: MessageView, named: tuple[str, str], deco
     """Write where two views differ."""
     names = (f"view {printable(named[0])}", f"view {printable(named[1])}")
     colour = terminal.wants_colour()
-    terminal.show(diff_lines(one, other, names, decode, colour=colour), colour=colour)
+    terminal.show(text.diff_lines(one, other, names, decode, colour=colour), colour=colour)
 
 
 def show_view(view: MessageView, decode: Decode) -> None:

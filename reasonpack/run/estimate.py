@@ -170,29 +170,27 @@ def _measured(
     `new` makes the work that lays out a stratum; `often` is how often a record is packed.
     """
     schema_ = shard_schema(plan.options, plan.hashes, plan.columns)
-    names = ("conversations", "packed", "tokens", "npass_tokens", "seconds", "bytes")
-    total: dict[str, float] = dict.fromkeys(names, 0.0)
+    records, texts = np.zeros(2), np.zeros(4)
     for each in sample:
-        times, more = each.times * often, each.more * often
         began = time.perf_counter()
         laid = new().lay_out(each.records)
+        bytes_, seconds = _shard_bytes(laid, plan.options, schema_), time.perf_counter() - began
         counts = laid.counts
-        total["bytes"] += _shard_bytes(laid, plan.options, schema_) * times
-        total["seconds"] += (time.perf_counter() - began) * times
-        for name in ("tokens", "npass_tokens"):
-            total[name] += getattr(counts, name) * times
-        for name in ("conversations", "packed"):
-            total[name] += getattr(counts, name) * more
-    if not total["conversations"]:
+        records += np.multiply((counts.conversations, counts.packed), each.more * often)
+        cost = (counts.tokens, counts.npass_tokens, seconds, bytes_)
+        texts += np.multiply(cost, each.times * often)
+    conversations, packed = records.tolist()
+    tokens, npass_tokens, seconds, bytes_ = texts.tolist()
+    if not conversations:
         return found
     return replace(
         found,
-        conversations=total["packed"],
-        tokens=total["tokens"],
-        npass_tokens=total["npass_tokens"],
-        seconds=total["seconds"] / found.workers,
-        disk=total["bytes"] * (2 if plan.options.shuffle else 1),
-        rejected_share=1 - total["packed"] / total["conversations"],
+        conversations=packed,
+        tokens=tokens,
+        npass_tokens=npass_tokens,
+        seconds=seconds / found.workers,
+        disk=bytes_ * (2 if plan.options.shuffle else 1),
+        rejected_share=1 - packed / conversations,
     )
 
 

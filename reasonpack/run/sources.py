@@ -258,21 +258,19 @@ def _value(name: str, sources: Sequence[Source], given: Mapping[str, Any]) -> An
 
 def _overlong(sources: Sequence[Source]) -> Any:
     """Return `split`, the default, unless a source has rejected conversations as too long."""
-    for source in sources:
-        if source.manifest.counts.rejects.get("overlong"):
-            chosen = source.manifest.options.overlong
-            for other in sources:
-                counts = other.manifest.counts
-                mine = other.manifest.options.overlong
-                if mine != chosen and (
-                    counts.extra_samples or not counts.reasons.isdisjoint(LIMITS)
-                ):
-                    what = f"packed with --overlong {mine}, and {source.name} with {chosen}"
-                    expected = "the same where that rejected or divided conversations"
-                    fix = "pack one of them again from its inputs"
-                    raise UsageError(other.name, what, expected, fix)
-            return chosen
-    return "split"
+    rejecting = [each for each in sources if each.manifest.counts.rejects.get("overlong")]
+    if not rejecting:
+        return "split"
+    chosen = rejecting[0].manifest.options.overlong
+    for other in sources:
+        counts, mine = other.manifest.counts, other.manifest.options.overlong
+        did_something = counts.extra_samples or not counts.reasons.isdisjoint(LIMITS)
+        if mine != chosen and did_something:
+            what = f"packed with --overlong {mine}, and {rejecting[0].name} with {chosen}"
+            expected = "the same where that rejected or divided conversations"
+            fix = "pack one of them again from its inputs"
+            raise UsageError(other.name, what, expected, fix)
+    return chosen
 
 
 LIMITS = {

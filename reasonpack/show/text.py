@@ -1,4 +1,4 @@
-"""A row → lines for a person: its segments as a table, then its text; or its tokens as a table.
+"""A row, or two views of a sample → lines for a person.
 
     2  r_out        1      4       3        4–6              7        3  Yes.<end>
 
@@ -8,6 +8,8 @@
     token   id  label  position  kind   message  text
         0  266      –         0  h            –  <u>
 
+    view 1 and view 3 have 4 tokens in common, the last of them:
+
 With colour the text is not cut into blocks: kinds have colours, and trained text is bold and
 underlined. Control characters in text from data are escaped.
 """
@@ -16,10 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
+from typing import Any
 
 import click
 import numpy as np
 
+from reasonpack.rows.encoded_views import common_prefix
 from reasonpack.rows.sample import IGNORE
 from reasonpack.show.call_tree import tree_lines
 from reasonpack.show.message_view import MessageView
@@ -207,3 +211,61 @@ def view_line(view: MessageView, prompt: str) -> str:
 
 def _id(text: str) -> str:
     return printable(text[:LONGEST_ID]) + "…" * (len(text) > LONGEST_ID)
+
+
+# --- where two views differ ------------------------------------------------------------
+
+SHOWN = 24
+"""How many tokens are shown before the first difference, and of each view after it."""
+
+
+def common_tokens(one: MessageView, other: MessageView) -> int:
+    """Return how many leading tokens the two views share."""
+    return common_prefix(*(view.row.input_ids[view.tokens] for view in (one, other)))
+
+
+def diff_lines(
+    one: MessageView, other: MessageView, names: tuple[str, str], decode: Decode, *, colour: bool
+) -> Iterator[str]:
+    """Yield lines that show where two views differ."""
+    common = common_tokens(one, other)
+    yield f"{names[0]} and {names[1]} have {count(common, 'token')} in common, the last of them:"
+    yield from _view_lines(one, max(0, common - SHOWN), common, decode, colour=colour)
+    for view, name in zip((one, other), names, strict=True):
+        rest = len(view.tokens) - common
+        yield ""
+        yield f"{name} goes on with {count(rest, 'token')}:" if rest else f"{name} ends there."
+        if rest:
+            yield from _view_lines(view, common, common + SHOWN, decode, colour=colour)
+            if rest > SHOWN:
+                yield "…"
+
+
+def _view_lines(
+    view: MessageView, start: int, stop: int, decode: Decode, *, colour: bool
+) -> Iterator[str]:
+    """Yield the text of the tokens from `start` to `stop`, with trained text marked."""
+    border = min(max(view.prompt_length, start), stop)
+    ids = view.row.input_ids[view.tokens]
+    text = "".join(
+        marked(decode(ids[first:last]), kind, trained=trained, colour=colour)
+        for first, last, kind, trained in (
+            (start, border, "h", False),
+            (border, stop, "r_out", True),
+        )
+        if len(ids[first:last])
+    )
+    yield from (f"| {line}" if line else "|" for line in text.split("\n"))
+
+
+def diff_json(
+    one: MessageView, other: MessageView, names: tuple[str, str], decode: Decode | None
+) -> dict[str, Any]:
+    """Return where two views differ as a JSON object; with texts only if `decode` is given."""
+    common = common_tokens(one, other)
+    described: dict[str, Any] = {"sample": one.sample.id, "common": common, "views": []}
+    for view, name in zip((one, other), names, strict=True):
+        ids = np.asarray(view.row.input_ids[view.tokens])[common:]
+        rest = {"view": name, "prompt_length": view.prompt_length, "ids": ids.tolist()}
+        described["views"].append({**rest, **({"text": decode(ids)} if decode else {})})
+    return described
