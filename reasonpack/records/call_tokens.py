@@ -140,8 +140,8 @@ def _check_size(length: int, size: int, path: str) -> None:
 
 def _mask(value: object, prompt: int, size: int) -> NDArray[np.bool_]:
     if not isinstance(value, list):
-        return _flags([value] * size, "loss_mask", whole=True)
-    flags = _flags(value, "loss_mask", whole=False)
+        return _flags([value] * size, whole=True)
+    flags = _flags(value, whole=False)
     if len(value) == size:
         return flags
     if len(value) != prompt + size:
@@ -158,9 +158,9 @@ def _mask(value: object, prompt: int, size: int) -> NDArray[np.bool_]:
     return flags[prompt:]
 
 
-def _flags(values: list[Any], path: str, *, whole: bool) -> NDArray[np.bool_]:
+def _flags(values: list[Any], *, whole: bool) -> NDArray[np.bool_]:
     for i, value in enumerate(values if set(map(type, values)) - {bool} else ()):
-        at = path if whole else f"{path}[{i}]"
+        at = "loss_mask" if whole else f"loss_mask[{i}]"
         if not isinstance(value, bool | int | float):
             raise wrong_type(at, type(value).__name__, "0 or 1")
         if value not in (0, 1):

@@ -76,6 +76,11 @@ def _is_by_model(draft: Draft) -> bool:
     return is_answer(draft.message) and is_absent(draft.message.get("tool_calls"))
 
 
+def is_by_model(item: Mapping[str, Any]) -> bool:
+    """Return whether the model wrote an item or a message of a log."""
+    return item.get("type") in BY_MODEL or is_answer(item)
+
+
 def _single(draft: Draft) -> Draft:
     """Convert an item that is a message by itself."""
     kind, message = _type(draft), draft.message

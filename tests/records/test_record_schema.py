@@ -17,9 +17,11 @@ from reasonpack.records.beside import ENDS
 from reasonpack.records.conversation import REASONS, Conversation, parse_line, parse_row
 from reasonpack.records.draft import ROLES
 from reasonpack.records.flags import WEIGHTS
+from reasonpack.records.message import _KNOWN
 from reasonpack.records.reading import Reading
 from reasonpack.records.tool_calls import ARGUMENTS, Function
 from reasonpack.records.tools import TOOL_FIELDS
+from reasonpack.records.unread import CONTINUED
 from reasonpack.records.unread import MESSAGE_FIELDS as READ
 
 PATH = Path(__file__).parents[2] / "schemas" / "record.schema.json"
@@ -200,6 +202,7 @@ def test_schema_names_what_is_read() -> None:
     assert set(SCHEMA["properties"]) == {*conversation._FIELDS, *beside} == set(RECORD_FIELDS)
     read = READ | side_fields.SIDE_FIELDS
     assert set(message["properties"]) == read == set(MESSAGE_FIELDS)
+    assert READ - {*ENDS, *CONTINUED} == _KNOWN
     assert set(function["properties"]) == set(Function.__struct_fields__)
     assert SCHEMA["$defs"]["role"]["enum"] == list(ROLES)
     answers = [said for said, role in ROLES.items() if role == "assistant"]

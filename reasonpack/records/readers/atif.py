@@ -39,8 +39,8 @@ _STEP_FIELDS = """
 """
 _TRAJECTORY, _STEP = (frozenset(x.split()) for x in (_TRAJECTORY_FIELDS, _STEP_FIELDS))
 _NESTED = "subagent_trajectories"
-_METRICS = ("prompt_token_ids", "completion_token_ids", "logprobs")
-_KINDS = {"prompt_token_ids": "prompt_ids", "completion_token_ids": "completion_ids"}
+_IDS = {"prompt_token_ids": "prompt_ids", "completion_token_ids": "completion_ids"}
+_METRICS = {**_IDS, "logprobs": "logprobs"}
 
 
 def is_mine(record: Mapping[str, Any]) -> bool:
@@ -124,12 +124,12 @@ def _judge(draft: CallDraft, step_: Level, unseen: tuple[str, ...]) -> None:
         metrics = step_.below("metrics").level(step_.fields["metrics"], _METRICS)
         draft.notes += metrics.notes
         found = {n: metrics.fields[n] for n in _METRICS if metrics.fields.get(n) is not None}
-        if not {*_KINDS} <= found.keys():
+        if not _IDS.keys() <= found.keys():
             draft.notes += [f"unread metrics.{name}" for name in found]
             found = {}
         for name, value in found.items():
-            kind = _KINDS.get(name, name)
-            draft.tokens[kind], draft.places[kind] = value, f"{metrics.path}.{name}"
+            draft.tokens[_METRICS[name]] = value
+            draft.places[_METRICS[name]] = f"{metrics.path}.{name}"
     count = step_.fields.get("llm_call_count")
     if count not in (None, 1):
         draft.flags["train"] = False

@@ -18,12 +18,13 @@ from typing import Any
 
 from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import CallDraft, Said, draft_of
-from reasonpack.records.draft import is_answer, without
+from reasonpack.records.draft import without
 from reasonpack.records.readers.session import Line
-from reasonpack.records.responses import BY_MODEL
+from reasonpack.records.responses import is_by_model
 
 _TYPES = ("session_meta", "response_item", "event_msg", "turn_context", "compacted")
-_BY_MODEL = (*BY_MODEL, "custom_tool_call", "local_shell_call", "web_search_call")
+_BY_MODEL = ("custom_tool_call", "local_shell_call", "web_search_call")
+"""Types of items that only the model writes, and that cannot be read."""
 _NOT_SENT = ("ghost_snapshot",)
 _BESIDE = ("phase", "internal_chat_message_metadata_passthrough")
 """Fields of items that do not belong to the message."""
@@ -123,4 +124,4 @@ class _Session:
 
 
 def _is_by_model(item: Mapping[str, Any]) -> bool:
-    return item.get("type") in _BY_MODEL or is_answer(item)
+    return item.get("type") in _BY_MODEL or is_by_model(item)

@@ -20,7 +20,7 @@ from typing import Any
 
 from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import VALUE_NAMES, CallDraft, Said, draft_of
-from reasonpack.records.draft import is_absent, is_answer, without
+from reasonpack.records.draft import is_absent, without
 from reasonpack.records.readers.answers import ECHOES, with_status
 from reasonpack.records.readers.generic import calls_of
 from reasonpack.records.readers.levels import Place, add_found, noted
@@ -32,7 +32,7 @@ from reasonpack.records.readers.request import (
     lead,
 )
 from reasonpack.records.reading import Reading
-from reasonpack.records.responses import BY_MODEL
+from reasonpack.records.responses import is_by_model
 from reasonpack.records.value_types import typed, wrong_type
 
 _GYM_ID = re.compile("rs_[0-9a-f]{32}")
@@ -148,9 +148,7 @@ def _with_text(item: Any) -> Any:
 def _runs(items: list[dict[str, Any]]) -> Iterator[tuple[int, int]]:
     """Yield the start and stop of each call among the items of a rollout."""
     at = 0
-    for by_model, group in groupby(
-        items, key=lambda item: item.get("type") in BY_MODEL or is_answer(item)
-    ):
+    for by_model, group in groupby(items, key=is_by_model):
         run = [*group]
         start, stop = at, at + len(run)
         at = stop
