@@ -143,6 +143,7 @@ def one_call(path: Path, tokenizer: Path, out: Path) -> list[str]:
 
 
 START, PACK = "reasonpack, one call: start-up", "reasonpack, tokenizers, 1 process"
+FAST = "reasonpack, gigatoken, 1 process"
 DECODE, ONCE = "read, hash, decode", "read, hash, decode, render and encode once"
 run.WAYS.update({DECODE: decoded, ONCE: rendered_once})
 run.COMMANDS[START] = one_call
@@ -192,7 +193,7 @@ def main() -> None:
         made = {ONCE: said, DECODE: id_sessions(options.sessions, options.calls)}
         for base, lines in made.items():
             path = written(folder / "calls.jsonl", lines, options.megabytes)
-            ways = [base, START, PACK]
+            ways = [base, START, PACK, *({FAST} & run.COMMANDS.keys())]
             taken = run.rounds(ways, path, options.tokenizer, options.repeat, __file__)
             what = "messages" if base == ONCE else "ids"
             print(f"\n{what}, {path.stat().st_size / 1e6:.0f} MB\n\n{run.table(taken, base)}")
