@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -73,6 +74,6 @@ def command(**asked: Any) -> None:
     trained is bold and underlined; elsewhere it stands between « and ». Output that does not fit
     on a terminal goes to the pager (PAGER).
     """
-    from reasonpack.cli.inspect_output import Asked, inspect  # noqa: PLC0415 (after --help)
+    from reasonpack.cli.inspect_output import inspect  # noqa: PLC0415 (after --help)
 
-    inspect(Asked(**asked))
+    inspect(SimpleNamespace(**asked))

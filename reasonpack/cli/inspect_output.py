@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from msgspec import Struct
 
 from reasonpack.datasets.manifest import REJECTS, Manifest, read_manifest
 from reasonpack.errors import UsageError
@@ -28,49 +27,22 @@ from reasonpack.tokens.tokenizer import Tokenizer
 from reasonpack.wording import listed, printable
 
 
-class Asked(Struct, frozen=True, kw_only=True):
-    """The values of the options of `inspect`, under the parameter names of the command."""
+def inspect(asked: Any) -> None:
+    """Write what the options ask for to standard output or to files.
 
-    directory: Path
-    number: int | None
-    id_: str | None
-    drawn: int | None
-    seed: int
-    where: tuple[str, ...]
-    most: str | None
-    limit: int | None
-    tokens: bool
-    boundaries: bool
-    mask: bool
-    svg: str | None
-    png: str | None
-    message: str | None
-    diff: tuple[str, str] | None
-    as_json: bool
-    tokenizer: str | None
-
-    @property
-    def views(self) -> Sequence[str]:
-        """The messages, or calls, whose views are asked for."""
-        return self.diff or ((self.message,) if self.message is not None else ())
-
-    @property
-    def option(self) -> str:
-        """The option that names the `views`."""
-        return "--diff" if self.diff else "--view"
-
-
-def inspect(asked: Asked) -> None:
-    """Write what the options ask for to standard output or to files."""
+    `asked` has the values of the options as attributes, by the parameter names of the command.
+    """
     manifest, id_ = read_manifest(asked.directory), asked.id_
+    views = asked.diff or ([] if asked.message is None else [asked.message])
+    option = "--diff" if asked.diff else "--view"
     if "rejects" in asked.where:
         show_rejects(asked.directory, asked.limit, as_json=asked.as_json)
         return
     by_facts = asked.where or asked.most
     if sum(map(bool, (asked.drawn, by_facts, asked.number is not None or id_))) > 1:
         raise click.UsageError("--row or --id, --sample, and --where or --most exclude each other.")
-    numbers = _numbers(asked, manifest)
-    if not asked.views:
+    numbers = _numbers(asked, manifest, views, option)
+    if not views:
         numbers = _limited(numbers, asked.limit or asked.drawn or 1, id_)
     rows = read_rows(asked.directory, manifest, numbers)
     shown = [(row, choose_samples(row, id_)) for row in rows]
@@ -78,7 +50,7 @@ def inspect(asked: Asked) -> None:
         draw_mask(rows[0], asked.svg, asked.png)
         return
     parts = [(row, sample) for row, samples in shown for sample in samples]
-    found = [find_view(parts, _named(each, manifest), option=asked.option) for each in asked.views]
+    found = [find_view(parts, _named(each, manifest), option=option) for each in views]
     exact = asked.message is not None and not asked.as_json  # so ids instead of text would mislead
     own, said = tokenizer_if_any(asked.directory, manifest, asked.tokenizer, optional=not exact)
     decode = own.decode if own else None
@@ -99,7 +71,7 @@ def inspect(asked: Asked) -> None:
         show_rows(shown, own, **how)
 
 
-def _numbers(asked: Asked, manifest: Manifest) -> list[int]:
+def _numbers(asked: Any, manifest: Manifest, views: Sequence[str], option: str) -> list[int]:
     """Return the numbers of the rows to show, by default of row 0 or of the call to view."""
     directory = asked.directory
     if asked.drawn:
@@ -116,8 +88,8 @@ def _numbers(asked: Asked, manifest: Manifest) -> list[int]:
         return [asked.number]
     if asked.id_ is not None:
         return find_rows(directory, manifest, asked.id_)
-    if asked.views and "call_id" in manifest.columns:
-        return find_rows(directory, manifest, asked.views[0], option=asked.option)
+    if views and "call_id" in manifest.columns:
+        return find_rows(directory, manifest, views[0], option=option)
     return [0]
 
 

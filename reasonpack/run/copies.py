@@ -31,7 +31,6 @@ DUPLICATE = 0xFFFF
 """Stands in place of a number for a record with the content of an earlier one."""
 MOST = 1_000
 """How often a conversation may be packed at most."""
-HASH_BYTES = 17
 Times = NDArray[np.uint16]
 
 
@@ -58,7 +57,7 @@ def content_hash(key: bytes, *, readable: bool) -> bytes:
     The key is that of its conversation, the bytes of an unreadable record, or the id of a group of
     calls, for which the first record stands if it has none.
     """
-    return bytes([readable]) + hashlib.sha256(key).digest()[: HASH_BYTES - 1]
+    return bytes([readable]) + hashlib.sha256(key).digest()[:16]
 
 
 def times_of(

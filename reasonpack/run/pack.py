@@ -254,8 +254,8 @@ def plan_run(
             units=units,
             blend=list(blend),
         )
-        of = (plan, [place for place, _ in files], options, run, context.reading)
-        plan, index = with_copies(*of, output=output, known=known, grouped=grouped)
+        places = [place for place, _ in files]
+        plan, index = with_copies(plan, places, options, run, context.reading, grouped)
     for note in same_files(plan.inputs) if options.dedup == "none" else ():
         run.watch.on_note(note)
     return plan, grouped, index

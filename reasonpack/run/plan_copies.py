@@ -27,7 +27,6 @@ from reasonpack.run.calls import key_of_calls
 from reasonpack.run.conversations import parse
 from reasonpack.run.copies import (
     DUPLICATE,
-    HASH_BYTES,
     INDEX,
     Copies,
     Times,
@@ -53,15 +52,12 @@ def with_copies(
     options: Options,
     run: Run,
     reading: Reading,
-    *,
-    output: Place,
-    known: Plan | None,
     grouped: Grouped | None = None,
 ) -> tuple[Plan, bytes | None]:
     """Add to a plan how often each record, or group of calls, is packed.
 
-    `places` are those of the inputs, `reading` says how records are read; `known` is the plan in
-    the directory `output`, if there is one; `grouped` are the groups of calls, None for chats.
+    `places` are those of the inputs, `reading` says how records are read; `grouped` are the groups
+    of calls, None for chats.
 
     Returns:
         The plan with `copies`, and the index; the plan as it is, and None, if each is packed once.
@@ -71,18 +67,15 @@ def with_copies(
     """
     if not asked_for(options, plan.blend):
         return plan, None
-    if found := _known(known, plan, output):
-        copies, index = found
-    else:
-        hashes, files, records, said = (
-            _of_groups(grouped, reading, says=options.dedup == "exact")
-            if grouped
-            else _of_units(plan, places, run, reading)
-        )
-        ends = np.searchsorted(files, np.cumsum([0, *(part.files for part in plan.blend)]))
-        parts = [*zip(plan.blend, np.diff(ends).tolist(), strict=True)]
-        index = times_of(hashes, parts, options, said=said).astype("<u2").tobytes()
-        copies = Copies(records, hashlib.sha256(index).hexdigest())
+    hashes, files, records, said = (
+        _of_groups(grouped, reading, says=options.dedup == "exact")
+        if grouped
+        else _of_units(plan, places, run, reading)
+    )
+    ends = np.searchsorted(files, np.cumsum([0, *(part.files for part in plan.blend)]))
+    parts = [*zip(plan.blend, np.diff(ends).tolist(), strict=True)]
+    index = times_of(hashes, parts, options, said=said).astype("<u2").tobytes()
+    copies = Copies(records, hashlib.sha256(index).hexdigest())
     return sealed_plan(replace(plan, copies=copies)), index
 
 
@@ -115,9 +108,7 @@ def with_old_copies(plan: Plan, sources: Sequence[Source]) -> tuple[Plan, bytes 
 def _of_units(plan: Plan, places: Sequence[Place], run: Run, reading: Reading) -> _Found:
     reading = replace(reading, weighs="loss_weights" in plan.columns)
     found = results_of(plan.units, partial(_hashes, places=tuple(places), reading=reading), run)
-    records = [len(each) // HASH_BYTES for each in found]
-    whole = b"".join(found)
-    hashes = [whole[at : at + HASH_BYTES] for at in range(0, len(whole), HASH_BYTES)]
+    records, hashes = [*map(len, found)], [*chain.from_iterable(found)]
     return hashes, np.repeat([unit.input for unit in plan.units], records), records, None
 
 
@@ -151,8 +142,8 @@ def _calls(group: Group, reading: Reading) -> Iterator[Call]:
         yield from calls
 
 
-def _hashes(unit: Unit, places: Sequence[Place], reading: Reading) -> bytes:
-    """Return the hashes of the records of a unit, joined."""
+def _hashes(unit: Unit, places: Sequence[Place], reading: Reading) -> list[bytes]:
+    """Return the hashes of the records of a unit."""
 
     def hashed(record: Record) -> bytes:
         try:
@@ -162,17 +153,4 @@ def _hashes(unit: Unit, places: Sequence[Place], reading: Reading) -> bytes:
             line = record.line if row is None else json.dumps(row, default=str).encode()
             return content_hash(line, readable=False)
 
-    return b"".join(map(hashed, read_records(unit, places[unit.input])))
-
-
-def _known(known: Plan | None, plan: Plan, output: Place) -> tuple[Copies, bytes] | None:
-    """Return copies and index of an earlier plan; None if inputs, options or index have changed."""
-    if known is None or known.copies is None:
-        return None
-    names = ("library_version", "options", "hashes", "units", "blend")
-    alike = all(getattr(known, name) == getattr(plan, name) for name in names)
-    inputs = [[(each.name, each.sha256) for each in one.inputs] for one in (known, plan)]
-    content = read_bytes(join(output, INDEX)) if alike and inputs[0] == inputs[1] else None
-    if content is None or hashlib.sha256(content).hexdigest() != known.copies.sha256:
-        return None
-    return known.copies, content
+    return [*map(hashed, read_records(unit, places[unit.input]))]

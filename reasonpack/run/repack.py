@@ -80,8 +80,8 @@ def repack(
             run.watch.on_note(note)
         if any(source.is_drawn for source in sources):
             places = [each.path for source in sources for each in source.manifest.inputs]
-            of = (plan, places, plan.options, run, loaded.context.reading)
-            plan, index = with_copies(*of, output=output, known=known)
+            reading = loaded.context.reading
+            plan, index = with_copies(plan, places, plan.options, run, reading)
         else:
             plan, index = with_old_copies(plan, sources)
         with at_work(output, plan, known, {COPIES: index}) as agreed:
