@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
+from reasonpack.records.beside import ends_of
 from reasonpack.records.blocks import has_blocks, read_blocks
 from reasonpack.records.draft import (
     CALL_ROLES,
@@ -114,7 +115,7 @@ def _all_ordinary(messages: list[Any]) -> bool:
             return False
         if type(content) is not str and (has_blocks(content) or has_blocks(message.get("value"))):
             return False
-        if _has_calls(message) and _is_reasoning_alone(before):
+        if is_answer(message) and is_answer(before) and _is_reasoning_alone(before):
             return False
         before = message
     return True
@@ -181,15 +182,21 @@ def _has_calls(message: Mapping[str, Any]) -> bool:
 
 
 def _continues(draft: Draft, before: Draft) -> bool:
-    """Return whether the calls of a message belong to the answer in the message before it.
+    """Return whether a message belongs to the answer in the message before it.
 
-    They do if that message is reasoning alone, or if both messages have a role of `CALL_ROLES`.
-    A `tool_call` message also continues a text, since it has no place for one itself.
+    It does if that message is reasoning alone, or if both messages have a role of `CALL_ROLES`.
+    A `tool_call` message also continues a text, since it has no place for one itself. A text does
+    not continue reasoning of which the record says how it ended.
     """
-    if not (is_answer(before.message) and is_answer(draft.message) and _has_calls(draft.message)):
+    if not (is_answer(before.message) and is_answer(draft.message)):
         return False
     if _has_reasoning(draft.message) or not (_is_joinable(draft) and _is_joinable(before)):
         return False
+    if not _has_calls(draft.message):
+        if not _text(draft.message)[0].strip() or not _is_reasoning_alone(before.message):
+            return False
+        says = [before.message.get(name) for name in ("prefix", "partial", "status")]
+        return not ends_of(before.message) and all(map(is_absent, says))
     if _has_calls(before.message):
         return bool(before.call_role and draft.call_role)
     return draft.call_role == "tool_call" or _is_reasoning_alone(before.message)
@@ -229,7 +236,7 @@ def _text(message: Mapping[str, Any]) -> tuple[str, bool]:
 
 
 def _joined(first: Draft, second: Draft) -> Draft:
-    """Join two messages that form one answer; the second one has tool calls."""
+    """Join two messages that form one answer; calls of the second follow those of the first."""
     one, two = (
         {key: value for key, value in draft.message.items() if not is_absent(value)}
         for draft in (first, second)

@@ -300,12 +300,15 @@ def _joined(messages: Iterable[Message]) -> list[Message]:
 
 
 def _goes_on(one: Message, two: Message) -> bool:
-    if (one.role, two.role) != ("assistant", "assistant") or not two.calls:
+    if (one.role, two.role) != ("assistant", "assistant"):
         return False
     if two.reasoning or END in two.content or two.content.lstrip().startswith(TAG):
         return False
     if one.calls:
-        return {one.kind, two.kind} <= {*names.CALL_ROLES}
+        return bool(two.calls) and {one.kind, two.kind} <= {*names.CALL_ROLES}
+    if not two.calls:
+        said = one.cut or ends(one.more) or one.more.keys() & {"prefix", "partial", "status"}
+        return bool(two.content.strip()) and _is_reasoning_alone(one) and not said
     return two.kind == "tool_call" or _is_reasoning_alone(one)
 
 

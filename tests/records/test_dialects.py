@@ -153,9 +153,24 @@ def test_text_beside_the_call_stays_behind_the_reasoning() -> None:
 
 
 @pytest.mark.parametrize(
+    "text", [{"content": "Answer one."}, {"from": "gpt", "value": "Answer one."}]
+)
+@pytest.mark.parametrize("alone", ALONE.values(), ids=ALONE)
+def test_reasoning_alone_before_a_text_is_of_the_same_answer(
+    alone: dict[str, Any], text: dict[str, Any]
+) -> None:
+    conversation = read(ASK, alone, {"role": "assistant", **text}, ASK, ANSWER)
+    made = conversation.messages[1]
+    assert ((made.content or "").strip(), made.reasoning) == ("Answer one.", "Think one.")
+    assert (made.finished, made.tool_calls, conversation.sources) == (True, (), (0, 1, 3, 4))
+
+
+@pytest.mark.parametrize(
     ("first", "second"),
     [
-        ({"content": THINK}, {"content": "Answer one."}),
+        ({"content": THINK, "finish_reason": "length"}, {"content": "Answer one."}),
+        ({"content": THINK}, {"content": " "}),
+        ({"content": THINK}, {"content": f"{THINK}Answer one."}),
         ({"content": f"{THINK}a"}, {"tool_calls": [CALL]}),
         ({"content": THINK}, {"reasoning": "b", "tool_calls": [CALL]}),
         ({"content": THINK}, {"content": "<think>b</think>", "tool_calls": [CALL]}),

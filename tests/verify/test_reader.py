@@ -191,7 +191,11 @@ def test_what_is_one_generation_is_joined() -> None:
     (two,) = joined(said("Text."), calling)
     assert (two.content, two.calls) == ("Text.", (CALL,))
     assert len(joined(said("Text."), said("", tool_calls=[CALL]))) == 2
-    assert len(joined(thinking, said("B"))) == 2
+    (three,) = joined(thinking, said("B"))
+    assert (three.reasoning, three.content, three.cut) == ("A", "B", False)
+    assert len(joined({**thinking, "finish_reason": "stop"}, said("B"))) == 2
+    assert len(joined(thinking, said("<think>A</think>B"))) == 2
+    assert len(joined(thinking, said(" "))) == 2
     with pytest.raises(Refused):
         joined({**thinking, "train": False}, calling)
 

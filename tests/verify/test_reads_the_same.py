@@ -43,6 +43,8 @@ PIECES: list[dict[str, Any]] = [
     answer(content="<think>\nThink.\n</think>"),
     answer(content="", reasoning="Think.", loss=0),
     answer(content="Think.\n</think>"),
+    answer(content="<think>\nThink.\n</think>", finish_reason="stop"),
+    answer(content=""),
     answer(tool_calls=[{"name": "f", "arguments": "{}"}]),
     answer(content="", tool_calls=[{"function": {"name": "f", "arguments": {}}}], loss=0),
     answer(tool_calls=[{"function": {"name": "f", "parameters": {"a": 1}}, "arguments": None}]),
