@@ -3,13 +3,15 @@
     prompt   <|user|>Ask one.<|end|><|bot|>Answer one.<|end|><|user|>…
                      └─ h, 0 ──┘           └── r_in, 1 ──┘
 
-Only certain tokens are given: those wholly within the text of a message that the prompt has
-unchanged and only once. The messages are looked for in order, with the names of their calls; the
-search ends at the first that is missing. Template text between messages is not judged.
+Only certain tokens are given: those wholly within the text of a message that no other message has,
+and that the prompt has unchanged and only once. The messages are looked for in order, with the
+names of their calls; the search ends at the first that is missing. Template text between messages
+is not judged.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from reasonpack.rows.kind import Kind
@@ -27,6 +29,7 @@ def find_messages(prompt: str, messages: Sequence[Message]) -> tuple[Stretch, ..
     ((0, <Kind.CONTEXT: 0>, 3, 23),)
     """
     found: list[Stretch] = []
+    said = Counter(each.content.strip() for each in messages)
     called: list[str] = []
     at = 0
     for message in messages:
@@ -36,7 +39,8 @@ def find_messages(prompt: str, messages: Sequence[Message]) -> tuple[Stretch, ..
             break
         at = place + len(text)
         called = [call["function"]["name"] for call in message.calls]
-        if len(text) > SHORT and prompt.count(text) == 1:
+        is_once = said[text] == 1 and prompt.find(text) == prompt.rfind(text)
+        if len(text) > SHORT and is_once:
             kind = Kind.R_IN if message.role == "assistant" else Kind.CONTEXT
             found.append((message.source, kind, place, at))
     return tuple(found)

@@ -200,7 +200,8 @@ class OneView:
         """Return the completion with the record's own think block; empty if it has another stop."""
         message, rules = self.message, self.rules
         written = self._written(self._answer(end, tail))
-        if self.stop in written[: -len(self.stop)] and message.calls and not message.content:
+        is_bare = bool(message.calls) and not message.content.strip()
+        if self.stop in written[: -len(self.stop)] and is_bare:
             # The template writes the reasoning before the calls as a separate message.
             bare = replace(message, reasoning="", verbatim=None, null=True)
             self.whole = self._render(self.number, rules.written(bare))

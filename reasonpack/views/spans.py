@@ -219,7 +219,9 @@ def _end(
     if message.role == "assistant":
         said = (message.content or "").strip()
         place = text.find(said, at) if said and message.tool_calls else -1
-        if any(0 <= text.find(each, at) < place for each in following):
+        # Without a tag at its end a short text may be part of another one.
+        distinct = [each for each in following if len(each) > _SHORT or each[-1] in ">]"]
+        if any(0 <= text.find(each, at) < place for each in distinct):
             message = replace(message, content=None)
         return _end_of_response(text, at, message, behaviour)
     return _end_of_text(text, at, message.content or "", behaviour.ends.get(message.role, ""))

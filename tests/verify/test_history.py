@@ -26,6 +26,10 @@ def test_texts_that_stand_once_and_in_order_are_found() -> None:
         (1, 2, ANSWER),
     ]
     assert find_messages(PROMPT + ASK, CHAT) == found[1:]
+    again = Message("user", ASK + "\n", source=2)
+    assert find_messages(PROMPT, [*CHAT, again]) == found[1:]  # the template may drop either
+    twice = Message("user", "<u>And so?<u>And so?")
+    assert find_messages(f"<u>And so?{twice.content}", [twice]) == ()  # also in the header
     assert find_messages(PROMPT.replace(ASK, "Go."), CHAT) == ()
     assert find_messages(f"<a>{ANSWER}<u>{ASK}", CHAT) == ((0, 0, *place(f"<a>{ANSWER}<u>")),)
     assert find_messages("<u>Go on.<a>", [Message("user", "Go on.")]) == ()

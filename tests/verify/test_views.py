@@ -110,6 +110,19 @@ def test_reasoning_alone_in_the_content_is_as_the_record_has_it() -> None:
     assert made.views[0].completion == "\nTwo "
 
 
+@pytest.mark.parametrize("white", ["", "\n", "\n \n ", " "])
+def test_reasoning_in_a_message_before_that_of_the_calls(white: str) -> None:
+    """As Nemotron Nano 2 writes it; white space after the reasoning is no text of the answer."""
+    shown = "{% if m.content.strip() %}<|bot|><think>{{ m.content.strip() }}<|end|>{% endif %}"
+    shown += "{% if m.tool_calls %}<|bot|>{{ m.tool_calls[0].function.name }}<|end|>{% endif %}"
+    source = f"{USER}{shown}{END}<|bot|><think>\n{{% endif %}}"
+    rule = rules(source, STOPS, "<think>\n", "\n</think>\n\n")
+    call = {"type": "function", "id": "c", "function": {"name": "look_up", "arguments": {}}}
+    (made,) = views(rule, ASK, said(f"<think>Two</think>{white}", tool_calls=[call])).views
+    assert made.completion.startswith("Two</think>")
+    assert made.completion.endswith("look_up<|end|>")
+
+
 @pytest.mark.parametrize(
     ("text", "is_prompt"),
     [
