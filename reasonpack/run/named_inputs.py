@@ -111,7 +111,9 @@ def unpacked(directory: str | None) -> Iterator[Path]:
 def _locked_folder(directory: str | None, held: ExitStack) -> Path | None:
     """Make a folder and lock it; return None if another run removed it before it was locked."""
     try:
-        folder = Path(held.enter_context(TemporaryDirectory(prefix=PREFIX, dir=directory)))
+        # Another run may lock it while it is removed; such a run, or a later one, removes the rest.
+        made = TemporaryDirectory(prefix=PREFIX, dir=directory, ignore_cleanup_errors=True)
+        folder = Path(held.enter_context(made))
     except OSError as error:
         fix = "make it, or name another one by TMPDIR or --temp-dir"
         where = directory or "temporary files"

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from again import chdir
@@ -151,6 +152,24 @@ def test_a_folder_that_another_run_removes_before_it_is_locked_is_made_again(
     with unpacked(str(tmp_path)) as folder:
         assert [folder] == [each for each in tmp_path.iterdir() if each not in taken]
         assert (folder / LOCK).exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_run_may_lock_a_folder_while_it_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with unpacked(str(tmp_path)) as folder:
+        real = os.rmdir
+
+        def late(*args: Any, **fields: Any) -> None:
+            (folder / LOCK).write_text("")
+            monkeypatch.setattr(os, "rmdir", real)
+            real(*args, **fields)
+
+        monkeypatch.setattr(os, "rmdir", late)
+    assert list(tmp_path.iterdir()) == [folder]
+    with unpacked(str(tmp_path)):
+        pass
     assert list(tmp_path.iterdir()) == []
 
 
