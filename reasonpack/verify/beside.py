@@ -114,9 +114,8 @@ def _check_links(dataset: Dataset, findings: Findings) -> None:
                 out.append(relative)
     own = known.intersection(out)
     if own and len(own) == there:
-        findings.warnings.append(
-            f"each of {count(there, 'file')} is a link: copy what it leads to as well."
-        )
+        what = f"each of {count(there, 'file')} is a link: copy what it leads to as well."
+        findings.warnings.append(what)
         out = [each for each in out if each not in own]
     for relative in out:
         what = "a link that leads out of the dataset, expected the file itself"
@@ -159,9 +158,7 @@ def _check_plan(dataset: Dataset, findings: Findings) -> None:
         ("number of units", len(plan.units), len(dataset.units)),
         ("names of units", [unit.name for unit in plan.units], names),
     ):
-        if found != expected:
-            said = f"{what} {found!r}, expected {expected!r} as in the manifest"
-            findings.report("RP022", name, said[:400])
+        findings.compare("RP022", name, what, found, expected, "as in the manifest")
 
 
 def _check_sums(dataset: Dataset, findings: Findings) -> None:

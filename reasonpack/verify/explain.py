@@ -173,19 +173,13 @@ def other_value(samples: Sequence[SampleAt], views: Sequence[TokenView]) -> Find
                 have = _values(weight, word, names)
                 others = [_values(*one, names) for one in near]
                 expected = max(others, key=lambda one: len(one.items() & have.items()))
-                return _differing(sample, token, have, expected)
+                name = next(name for name in have if have[name] != expected[name])
+                what = f"{name} {have[name]}, expected {expected[name]}"
+                return sample.finding("RP316" if name == "weight" else "RP317", token, what)
         if lost := packed.keys() - logged.keys():
             what = f"call {names[min(lost)]}, expected none but those that were logged"
             return sample.finding("RP317", int(row.sample_start[sample.number]), what)
     return None
-
-
-def _differing(
-    sample: SampleAt, token: int, found: dict[str, object], expected: dict[str, object]
-) -> Finding:
-    name = next(name for name in found if found[name] != expected[name])
-    what = f"{name} {found[name]}, expected {expected[name]}"
-    return sample.finding("RP316" if name == "weight" else "RP317", token, what)
 
 
 def _values(weight: float, words: Sequence[int], names: Mapping[int, str]) -> dict[str, object]:

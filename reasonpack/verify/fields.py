@@ -135,10 +135,8 @@ def weight_of_record(record: Json, reading: Reading) -> float:
         Refused: the weight is 0, or the dataset has no column for it.
     """
     given = {name: record.get(name) for name in names.WEIGHTS}
-    weight = _weight(
-        {name: one for name, one in given.items() if type(one) in (int, float)}, reading
-    )
-    if not weight:
+    numbers = {name: one for name, one in given.items() if type(one) in (int, float)}
+    if not (weight := _weight(numbers, reading)):
         raise Refused("a record of weight 0")
     return weight
 

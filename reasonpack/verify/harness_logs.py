@@ -134,10 +134,12 @@ def _of_rollout(record: Json) -> Iterator[Json]:
     said = [all_but(item, _IDS) for item in items]
     for number, (start, stop) in enumerate(_answers(items)):
         logged: Json = next(filter(_has_ids, items[start:stop]), {})
+        # The status of a response is that of its last call.
+        rest = all_but(response, {"output"} if stop == len(said) else {"output", "status"})
         yield {
             "id": f"{own}#{number}" if own else "",
             "request": {**asked, "input": [*before, *said[:start]]},
-            "response": {"output": said[start:stop], **_beside(response, stop == len(said))},
+            "response": {"output": said[start:stop], **rest},
             "reward": record.get("reward"),
             "prompt_token_ids": logged.get("prompt_token_ids"),
             "completion_token_ids": logged.get("generation_token_ids"),
@@ -154,12 +156,6 @@ def _with_text(item: Any) -> Any:
         return item  # of another service: it is a summary
     text = {"type": "reasoning_text", "text": summary[0]["text"]}
     return {**item, "summary": [], "content": [text]}
-
-
-def _beside(response: Json, is_last: bool) -> Json:
-    """Return the fields of a response other than its items; the status is that of its last call."""
-    left_out = {"output"} if is_last else {"output", "status"}
-    return all_but(response, left_out)
 
 
 def _answers(items: list[Json]) -> Iterator[tuple[int, int]]:

@@ -79,10 +79,8 @@ class RejectLine(Struct, frozen=True):
     def left_out(self) -> LeftOut:
         """The message of a line of the kind `message`."""
         assert self.message is not None
-        if self.tokens is not None:
-            return LeftOut(self.message, self.reason, self.tokens)
-        assert self.characters is not None
-        return LeftOut(self.message, self.reason, self.characters, "characters")
+        unit = "characters" if self.tokens is None else "tokens"
+        return LeftOut(self.message, self.reason, getattr(self, unit), unit)
 
 
 class Dataset(Struct, frozen=True):

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from reasonpack.verify.chat import Json, Refused
 from reasonpack.verify.fields import all_but
-from reasonpack.verify.session_calls import Found, call_of, way_to
+from reasonpack.verify.session_calls import Found, way_to
 
 _OF_PI = (
     *("api", "provider", "model", "usage", "stopReason", "errorMessage", "timestamp"),
@@ -54,8 +54,8 @@ def calls_of_pi(lines: Sequence[Json]) -> Iterator[Found]:
             and not each.get("excludeFromContext")
         ]
         own = "" if line.get("_made") else line["id"]
-        more = {"tools": tools} if tools else {}
-        yield number, call_of([*system, *sent], _of_message(answer), id=own, **more)
+        call = {"messages": system + sent, "response": _of_message(answer), "id": own}
+        yield number, {**call, "tools": tools} if tools else call
 
 
 def _migrated(lines: Sequence[Json]) -> list[Json]:
@@ -126,10 +126,8 @@ def _replayed(said: Sequence[Json]) -> tuple[list[Json], list[Json]]:
         for tool in message.get("toolsRemoved") or ():
             tools.pop(tool["name"], None)
         for tool in message.get("toolsAdded") or ():
-            tools[tool["name"]] = {
-                "type": "function",
-                "function": all_but(tool, {"constrainedSampling"}),
-            }
+            function = all_but(tool, {"constrainedSampling"})
+            tools[tool["name"]] = {"type": "function", "function": function}
     text = "\n\n".join(part for part in [*parts, *sections.values()] if part)
     return [{"role": "system", "content": text}] if text else [], [*tools.values()]
 
@@ -167,11 +165,8 @@ def _block(block: Json) -> Json:
     if kind == "thinking" and block.get("redacted"):
         return {"type": "redacted_thinking"}
     if kind == "thinking":
-        return {
-            "type": kind,
-            "thinking": block.get("thinking"),
-            "signature": block.get("thinkingSignature"),
-        }
+        signature = block.get("thinkingSignature")
+        return {"type": kind, "thinking": block.get("thinking"), "signature": signature}
     if kind != "toolCall":
         return block
     call = {"id": block.get("id"), "name": block.get("name"), "input": block.get("arguments")}

@@ -3,12 +3,11 @@
     views ─→ paths of one after another ─→ leaves, trained paths, messages, history ─→ Expected
     views ─→ length of a sample of them ─→ whether they must have been rejected
 
-The ids of all views are in memory at once, the paths of one view at a time.
+The ids of all views are in memory at once, and the paths of what they train.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
@@ -136,20 +135,20 @@ def expected_of(
         weighs: its samples have weights.
         divided: it may have several samples.
     """
-    paths = _compared_paths(views)
-    trained = np.concatenate(paths.targets)
+    ends, targets = np.stack([view.paths[-1] for view in views]), [view.targets for view in views]
+    trained = np.concatenate(targets)
     once, first, which = each_once(trained)
     new, twins = np.zeros(len(trained), bool), np.bincount(which)[which] > 1
     new[first] = True
-    weights = np.repeat([view.weight for view in views], [*map(len, paths.targets)])
+    weights = np.repeat([view.weight for view in views], [*map(len, targets)])
     words = np.concatenate([of_call(view.call, view.trained) for view in views])
     if is_apart := kept_apart(views):
         new[:] = True
     else:
         trained, weights, words = once, np.bincount(which, weights), words[first]
-    kinds = paths.contexts()
+    kinds = _contexts(views)
     has_twin = np.zeros(len(views), bool)
-    begins = np.cumsum([0, *map(len, paths.targets)])
+    begins = np.cumsum([0, *map(len, targets)])
     for number, view in enumerate(views):
         own = slice(begins[number], begins[number + 1])
         has_twin[number] = is_apart and twins[own].any()
@@ -157,13 +156,13 @@ def expected_of(
         of, id_ = int(new[own].sum()), view.call.id if view.call else ""
         for kind, tokens in ((Kind.REASONING, least), (Kind.R_OUT, of - most), (TRAINED, of)):
             kinds[id_, view.message, kind] += tokens
-    leaves = _leaves(views, paths.ends, has_twin | divided)
-    outer = np.array([leaves[bytes(end)][0] > 0 for end in paths.ends])
-    lengths = {bytes(end): len(view.ids) for end, view in zip(paths.ends, views, strict=True)}
+    leaves = _leaves(views, ends, has_twin | divided)
+    outer = np.array([leaves[bytes(end)][0] > 0 for end in ends])
+    lengths = {bytes(end): len(view.ids) for end, view in zip(ends, views, strict=True)}
     weights = weights.astype(np.float32) if weighs else np.full(len(trained), np.nan, np.float32)
     return Expected(
         where,
-        fingerprint(distinct(paths.ends[outer]), trained, weights, words),
+        fingerprint(distinct(ends[outer]), trained, weights, words),
         kinds=kinds,
         leaves=leaves,
         split=split,
@@ -172,48 +171,16 @@ def expected_of(
     )
 
 
-class _Compared(Struct):
-    """The paths of V views that are compared.
-
-    Attributes:
-        targets: for each view, the paths of its trained tokens, u64[n, 2].
-        ends: u64[V, 2], the last path of each view.
-        written: for each view, the first words of the paths of its completion.
-        history: message, kind, and the first words of context paths that no earlier view has.
-    """
-
-    targets: list[U64]
-    ends: U64
-    written: list[U64]
-    history: list[tuple[tuple[int, int], U64]]
-
-    def contexts(self) -> Kinds:
-        """Count context tokens by message and kind, without those in the completion of a view."""
-        counted, written = Kinds(), np.sort(np.concatenate(self.written))
-        for (message, kind), paths in self.history:
-            least, most = (np.searchsorted(written, paths, side) for side in ("left", "right"))
-            counted["", message, kind] += int((least == most).sum())
-        return counted
-
-
-def _compared_paths(views: Sequence[TokenView]) -> _Compared:
-    """Collect the compared paths of views, one view at a time to save memory."""
-    made = _Compared([], np.zeros((len(views), 2), np.uint64), [], [])
-    known: set[int] = set()  # first words of the paths of earlier views
-    for number, view in enumerate(views):
-        paths = view.paths
-        behind, seen = paths[view.prompt_length :], paths[:, 0]
-        common = bisect_left(seen, True, key=lambda path: path not in known)
-        known.update(seen[common:].tolist())
-        made.targets.append(behind[view.trained])
-        made.ends[number] = paths[-1]
-        made.written.append(behind[:, 0].copy())
-        made.history += [
-            ((message, kind), seen[max(start, common) : stop].copy())
-            for message, kind, start, stop in view.history
-            if stop > common
-        ]
-    return made
+def _contexts(views: Sequence[TokenView]) -> Kinds:
+    """Count context tokens by message and kind, each once, and none that a view writes."""
+    written = {path for view in views for path in view.paths[view.prompt_length :, 0].tolist()}
+    known, counted = set[int](), Kinds()
+    for view in views:
+        seen = view.paths[:, 0].tolist()
+        for message, kind, start, stop in view.history:
+            counted["", message, kind] += len({*seen[start:stop]} - written - known)
+        known.update(seen)
+    return counted
 
 
 def _leaves(

@@ -7,7 +7,7 @@ import hashlib
 
 from reasonpack.records.unit import Record
 from reasonpack.verify.findings import Findings
-from reasonpack.verify.manifest import Dataset, LeftOut, RejectLine, read_rejects
+from reasonpack.verify.manifest import Dataset, LeftOut, read_rejects
 from reasonpack.verify.match import Join, Reject
 from reasonpack.verify.rebuilt import Rebuilt
 
@@ -23,20 +23,15 @@ def read_all(dataset: Dataset) -> tuple[dict[str, list[Reject]], dict[str, list[
         for reject in read_rejects(dataset.directory):
             if reject.kind == "message":
                 left_out.setdefault(reject.where, []).append(reject.left_out)
-            else:
-                by_place.setdefault(reject.where, []).append(_reject(reject))
+                continue
+            line = base64.b64decode(reject.record_base64 or "")
+            if reject.record is not None:
+                line = reject.record.encode("utf-8", "backslashreplace")
+            digest = None if reject.kind == "conversation" else _digest(line)
+            by_place.setdefault(reject.where, []).append(Reject(reject.reason, digest))
     except ValueError:
         pass  # reported by `check_beside`
     return by_place, left_out
-
-
-def _reject(reject: RejectLine) -> Reject:
-    if reject.kind == "conversation":
-        return Reject(reject.reason, None)
-    line = base64.b64decode(reject.record_base64 or "")
-    if reject.record is not None:
-        line = reject.record.encode("utf-8", "backslashreplace")
-    return Reject(reject.reason, _digest(line))
 
 
 def _digest(line: bytes) -> bytes:

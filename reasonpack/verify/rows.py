@@ -47,12 +47,8 @@ def _shape_faults(row: Row) -> Iterator[Fault]:
         found = "{}, {} and {} tokens".format(*lengths)
         yield Fault("RP201", f"{found}, length {row.length}, expected four times one number > 0")
         return
-    counts = [
-        len(row.segment_start),
-        len(row.segment_visible_until),
-        len(row.segment_kind),
-        len(row.segment_message),
-    ]
+    names = ("start", "visible_until", "kind", "message")
+    counts = [len(getattr(row, f"segment_{name}")) for name in names]
     if len(set(counts)) > 1:
         found = "{}, {}, {} and {} elements".format(*counts)
         yield Fault("RP203", f"segment columns of {found}, expected one number")

@@ -1,9 +1,8 @@
-"""Shared by the readers of session files: the path to a line, and the record of a call."""
+"""Shared by the readers of session files: the path from the root to a line."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from reasonpack.verify.chat import Json, Refused
 
@@ -32,8 +31,3 @@ def way_to(
             raise Refused("a parent that does not precede its line")
         way.append(before)
     return way[:0:-1]
-
-
-def call_of(history: Sequence[Json], answer: Json, **more: Any) -> Json:
-    """Return the generic record of a call."""
-    return {"messages": [*history], "response": answer, **more}

@@ -24,7 +24,7 @@ from reasonpack.verify.fields import all_but
 from reasonpack.verify.groups import FILE
 from reasonpack.verify.names import is_of_model
 from reasonpack.verify.pi import calls_of_pi, is_of_pi
-from reasonpack.verify.session_calls import Found, call_of, way_to
+from reasonpack.verify.session_calls import Found, way_to
 from reasonpack.verify.source import Source, decoded
 
 Value = Json | RecordError | NotChecked | Refused | None
@@ -142,7 +142,8 @@ def _of_claude_code(lines: Sequence[Json]) -> Iterator[Found]:
             todo += sorted({n for call in calls for n in results.get(call, ()) if n < first})[::-1]
         answer = _joined([lines[n] for n in written[first]], stopped)
         copied = lines[first]["uuid"] in copies
-        yield first, call_of(history, answer, id=key, is_copied_context=copied)
+        call = {"messages": history, "response": answer, "id": key}
+        yield first, {**call, "is_copied_context": copied}
 
 
 def _seen(line: Json) -> Json:
@@ -170,9 +171,8 @@ def _joined(lines: Sequence[Json], stopped: set[Any]) -> Json:
     messages, content = [line["message"] for line in lines], list[Json]()
     for each in messages:
         text = each["content"]
-        content += (
-            [{"type": "text", "text": text}] if isinstance(text, str) and text else text or []
-        )
+        is_text = isinstance(text, str) and text
+        content += [{"type": "text", "text": text}] if is_text else text or []
     ends = [each["stop_reason"] for each in messages if each.get("stop_reason")]
     if not ends and stopped & {line["uuid"] for line in lines}:
         ends = ["interrupted"]
@@ -239,12 +239,12 @@ def _of_codex(lines: Sequence[Json]) -> Iterator[Found]:
         agents = kind == "inter_agent_communication"
         item = all_but(payload, _OF_AN_ITEM)
         is_item = kind == "response_item" and item.get("type") != "ghost_snapshot"
-        if is_item and _is_written(item):
+        if is_item and (item.get("type") in _WRITTEN or is_of_model(item.get("role"))):
             answer.append(item)
             last = number
             continue
         if answer and (is_item or replaced or agents or isinstance(effort, str)):
-            call = call_of([*system, *history], {"output": answer}, **context)
+            call = {"messages": system + history, "response": {"output": answer}, **context}
             yield last, Refused("a history that is not in the file") if lost else call
             history, answer = history + answer, []
         if is_item:
@@ -261,7 +261,3 @@ def _of_codex(lines: Sequence[Json]) -> Iterator[Found]:
             text = base.get("text") if isinstance(base, dict) else base
             said = [{"role": "system", "content": text}]
             system = system or (said if text and isinstance(text, str) else [])
-
-
-def _is_written(item: Json) -> bool:
-    return item.get("type") in _WRITTEN or is_of_model(item.get("role"))

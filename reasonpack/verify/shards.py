@@ -270,15 +270,12 @@ def _check_group(shard: Shard, group: pa.RecordBatch, findings: Findings) -> boo
 
 def read_rows(group: pa.RecordBatch) -> Iterator[Row]:
     """Yield the rows of a batch, which must have all columns and no nulls."""
-    lists = {name: group.column(name) for name in _known(group.schema) if name != "length"}
-    offsets = {name: column.offsets.to_pylist() for name, column in lists.items()}
-    values = {
-        name: column.values if name in TEXTS else column.values.to_numpy()
-        for name, column in lists.items()
-    }
-    for number, length in enumerate(group.column("length").to_pylist()):
-        columns = {
-            name: values[name][offsets[name][number] : offsets[name][number + 1]] for name in lists
-        }
-        columns |= {name: columns[name].to_pylist() for name in TEXTS if name in columns}
-        yield Row(length=length, **columns)
+    names = _known(group.schema)
+    for number in range(group.num_rows):
+        cells = ((name, group.column(name)[number]) for name in names)
+        yield Row(
+            **{
+                name: cell.as_py() if name in (*TEXTS, "length") else cell.values.to_numpy()
+                for name, cell in cells
+            }
+        )

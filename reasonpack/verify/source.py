@@ -118,9 +118,8 @@ def _without_share(given: str, manifest: Manifest) -> str:
     """
     part = read_part(given)
     if part.path == STDIN:
-        raise UsageError(
-            "--against", "standard input", "files", "write it to a file, and name that"
-        )
+        fix = "write it to a file, and name that"
+        raise UsageError("--against", "standard input", "files", fix)
     known = {(each.repeat, each.conversations) for each in manifest.blend} or {(1.0, None)}
     if not part.is_whole and (part.repeat, part.conversations) not in known:
         shares = sorted(f"#{number}" if number else f":{repeat:g}" for repeat, number in known)

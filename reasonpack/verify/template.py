@@ -101,9 +101,8 @@ class Forms(Struct, frozen=True):
             made["content"] = f"{before}{message.reasoning}{closer}{message.content}"
         if message.calls:
             made["tool_calls"] = [self._call(call) for call in message.calls]
-            made["content"] = made["content"] or (
-                None if message.null and self.null else self.empty
-            )
+            empty = None if message.null and self.null else self.empty
+            made["content"] = made["content"] or empty
         return made
 
     def keeps_block(self, message: Message) -> bool:
@@ -220,13 +219,13 @@ def learn_forms(
     if stated or parts:
         as_written = inline = False
     before = "" if opens else "<think>\n"
-    strips = _strips(
-        lambda thought: shown(
-            {"content": ANSWER, field_: thought}
-            if field_
-            else {"content": f"{before}{thought}\n</think>\n\n{ANSWER}"}
-        )
-    )
+
+    def shown_with(thought: str) -> str:
+        if field_:
+            return shown({"content": ANSWER, field_: thought})
+        return shown({"content": f"{before}{thought}\n</think>\n\n{ANSWER}"})
+
+    strips = _strips(shown_with)
     return Forms(field_, parts, inline, opens, as_written, *_call_forms(shown), strips)
 
 

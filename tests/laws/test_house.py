@@ -167,7 +167,7 @@ TESTED_TOGETHER = {
     "trainers/test_collator": "torch.flex_masks",
     "verify/test_calls": "verify.answers verify.harness_logs",
     "verify/test_against": "verify.match verify.rejects",
-    "verify/test_against_calls": "verify.call_values verify.group_views verify.groups",
+    "verify/test_against_calls": "verify.call_values verify.groups",
     "verify/test_check": "verify.findings verify.manifest verify.shards",
     "verify/test_command": "cli.verify",
     "verify/test_sessions": "verify.pi verify.session_calls",
