@@ -10,6 +10,7 @@ request with its response, a list of calls, logs of harnesses. Any other one rai
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from msgspec import Struct
@@ -202,10 +203,12 @@ def _call(record: Json, request: Json, answer: Any, levels: list[Json], reading:
     advantages, reward = _value(places, ("advantages", "advantage")), _value(places, ("reward",))
     if {*map(type, prompt or ()), *map(type, ids or ())} - {int}:
         raise Refused("ids that are no whole numbers")
-    listed = advantages if isinstance(advantages, list) else [advantages]
-    if not all(
-        isinstance(n, int | float | None) for n in (*(logprobs or ()), *listed, reward, weight)
-    ):
+    size = 1 if ids is None else len(ids)
+    listed = [each for each in (logprobs, advantages) if isinstance(each, list)]
+    if any(len(each) != size for each in listed):
+        raise Refused("not one logprob or advantage for each id")
+    single = [each for each in (advantages, reward, weight) if not isinstance(each, list)]
+    if not all(isinstance(each, int | float | None) for each in chain(single, *listed)):
         raise Refused("a logprob, an advantage, a reward or a weight that is no number")
     wanted = wanted and not is_empty and (mask is None or any(mask)) and _is_trained(answer, chat)
     weight = 1.0 if weight is None else weight

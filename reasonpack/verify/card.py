@@ -42,8 +42,8 @@ def check_card(dataset: Dataset, findings: Findings) -> None:
             for each in entries
             for one in ([each["path"]] if isinstance(each["path"], str) else each["path"])
         ]
-        folders = {each: file_names(join(dataset.directory, each)) for each in ("data", "receipts")}
-        held = [f"{each}/{own}" for each in folders for own in folders[each]]
+        folders = ("data", "receipts")
+        held = [f"{at}/{own}" for at in folders for own in file_names(join(dataset.directory, at))]
         named = {
             (s, each) for each in held for s, pattern in patterns if fnmatchcase(each, pattern)
         }

@@ -32,6 +32,8 @@ from reasonpack.verify.reader import read_chat
 from reasonpack.verify.sessions import decoded_calls
 from reasonpack.verify.source import Source, decoded
 
+CHAT = b"\1"
+"""The flag of a content that can be packed; that of others is 0."""
 DUPLICATE = 0xFFFF
 """The entry in copies.index of a record that is a duplicate."""
 TAKEN = "how often records are packed"
@@ -57,11 +59,6 @@ class Copies(Struct):
     unread: str = ""
     times: int = 1
     repeated: bool = False
-
-    @property
-    def is_chat(self) -> bool:
-        """Whether it was read and can be packed."""
-        return self.content[:1] == b"\1"
 
 
 def copies_of_records(source: Source, dataset: Dataset, findings: Findings) -> Iterable[Copies]:
@@ -167,7 +164,7 @@ def _set_times(found: Sequence[Copies], dataset: Dataset, findings: Findings) ->
     begin = 0
     for part in blend:
         inputs = range(begin, begin + part.files)
-        own = [each for each in found if each.is_chat and not each.repeated]
+        own = [each for each in found if each.content[:1] == CHAT and not each.repeated]
         own += [each for each in found if each.unread and not depends]
         _share_out([each for each in own if each.input in inputs], part)
         begin += part.files
@@ -205,7 +202,7 @@ def _read(record: Record, input_: int, source: Source) -> Copies:
     except (RecordError, Refused):
         chat = None
     if chat is None or not any(each.role == "assistant" for each in chat.messages):
-        return Copies(input_, _content(_raw(record), is_chat=False))
+        return Copies(input_, _content(_raw(record), b"\0"))
     content = _content(chat.canonical)
     return Copies(input_, content, content)
 
@@ -214,8 +211,8 @@ def _raw(record: Record) -> bytes:
     return record.line if record.row is None else json.dumps(record.row, default=str).encode()
 
 
-def _content(said: bytes, *, is_chat: bool = True) -> bytes:
-    return bytes([is_chat]) + hashlib.sha256(said).digest()[:16]
+def _content(said: bytes, flag: bytes = CHAT) -> bytes:
+    return flag + hashlib.sha256(said).digest()[:16]
 
 
 def _share_out(chats: Sequence[Copies], part: Part) -> None:

@@ -56,7 +56,8 @@ def report(join: Join, dataset: Dataset, source: Source) -> None:
             findings.report("RP306", where, what)
     for where, lines in join.left_out.items():
         for line in lines:
-            findings.report("RP314", where, f"{line}, expected it trained", message=line.message)
+            what = f"{line}, expected it trained"
+            findings.add(Finding("RP314", where, what, message=line.message))
     if findings.total == before:
         _check_counts(join)
 

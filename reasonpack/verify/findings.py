@@ -187,17 +187,10 @@ class Findings(Struct):
             self.listed.append(finding)
 
     def report(
-        self,
-        code: str,
-        file: str,
-        what: str,
-        row: int | None = None,
-        sample: str | None = None,
-        *,
-        message: int | None = None,
+        self, code: str, file: str, what: str, row: int | None = None, sample: str | None = None
     ) -> None:
         """Add a violation."""
-        self.add(Finding(code, file, what, row, sample, message))
+        self.add(Finding(code, file, what, row, sample))
 
     def compare(
         self, code: str, file: str, name: str, found: object, expected: object, by: str = ""

@@ -6,7 +6,7 @@ import base64
 import hashlib
 
 from reasonpack.records.unit import Record
-from reasonpack.verify.findings import Findings
+from reasonpack.verify.findings import Finding, Findings
 from reasonpack.verify.manifest import Dataset, LeftOut, read_rejects
 from reasonpack.verify.match import Join, Reject
 from reasonpack.verify.rebuilt import Rebuilt
@@ -92,4 +92,4 @@ def check_left_out(join: Join, record: Record, id_: str, rebuilt: Rebuilt | None
         join.findings.count("left out")
         if found != expected:
             what = f"{found or 'no line in rejects.jsonl'}, expected {expected}"
-            join.findings.report("RP314", record.where, what, message=expected.message)
+            join.findings.add(Finding("RP314", record.where, what, message=expected.message))

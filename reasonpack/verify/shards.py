@@ -22,7 +22,7 @@ from reasonpack.datasets.shards import open_shard
 from reasonpack.errors import FormatError, StorageError
 from reasonpack.rows.content_hash import content_hash
 from reasonpack.rows.kind import Kind
-from reasonpack.storage.place import Place, stamp
+from reasonpack.storage.place import stamp
 from reasonpack.storage.read import digest
 from reasonpack.verify.findings import Finding, Findings
 from reasonpack.verify.manifest import MINOR, Dataset, parse_version
@@ -101,7 +101,9 @@ def _checked_shard(
         if stamp(place) is None:
             findings.report("RP004", shard.path, "no such file, expected the shard")
             return
-        _check_file(shard, place, findings)
+        size, sha256 = digest(place)
+        findings.compare("RP006", shard.path, "bytes", size, shard.bytes)
+        findings.compare("RP007", shard.path, "SHA-256", sha256, shard.sha256)
         with open_shard(place, unchecked=True) as opened:
             if not _check_schema(dataset.manifest, shard, opened.schema, findings):
                 return
@@ -124,13 +126,9 @@ def _checked_shard(
         both = held[name], getattr(shard, name)
         findings.compare(code, shard.path, name, *both, "as in the manifest")
     if findings.total == violations:
-        _check_content(shard, place, findings)
-
-
-def _check_file(shard: Shard, place: Place, findings: Findings) -> None:
-    size, sha256 = digest(place)
-    findings.compare("RP006", shard.path, "bytes", size, shard.bytes)
-    findings.compare("RP007", shard.path, "SHA-256", sha256, shard.sha256)
+        with open_shard(place, unchecked=True) as opened:
+            found = content_hash(opened.groups())
+        findings.compare("RP017", shard.path, "content hash", found, shard.content_hash)
 
 
 def _check_counts(dataset: Dataset, number: int, held: Counter[str], findings: Findings) -> None:
@@ -153,12 +151,6 @@ def _check_counts(dataset: Dataset, number: int, held: Counter[str], findings: F
     for name in sorted(names):
         both = counted[name], held[name]
         findings.compare("RP013", file, f"counts.{name}", *both, "as in its shards")
-
-
-def _check_content(shard: Shard, place: Place, findings: Findings) -> None:
-    with open_shard(place, unchecked=True) as opened:
-        found = content_hash(opened.groups())
-    findings.compare("RP017", shard.path, "content hash", found, shard.content_hash)
 
 
 def _held(row: Row, paths: Paths | None) -> Counter[str]:
@@ -255,10 +247,8 @@ def _check_group(shard: Shard, group: pa.RecordBatch, findings: Findings) -> boo
     """Check size and nulls of a row group; return False if its rows cannot be read."""
     tokens = len(group.column("input_ids").flatten())
     if group.num_rows > GROUP_ROWS or (group.num_rows > 1 and tokens > GROUP_TOKENS):
-        what = (
-            f"a row group of {count(group.num_rows, 'row')} and {count(tokens, 'token')}, "
-            f"expected at most {GROUP_ROWS:,} and {GROUP_TOKENS:,}"
-        )
+        what = f"a row group of {count(group.num_rows, 'row')} and {count(tokens, 'token')}"
+        what += f", expected at most {GROUP_ROWS:,} and {GROUP_TOKENS:,}"
         findings.report("RP105", shard.path, what)
     for name in _known(group.schema):
         column = group.column(name)

@@ -8,6 +8,7 @@ config.json                eos_token_id  ┘
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -50,17 +51,6 @@ class Stops(Struct, frozen=True):
         place, token = min(found, key=lambda each: (each[0], -len(each[1])))
         return token, place
 
-    def directly_after(self, text: str, at: int) -> list[tuple[str, int]]:
-        """List the special tokens that follow `at` directly or after white space, with places."""
-        chain: list[tuple[str, int]] = []
-        while True:
-            at += len(text[at:]) - len(text[at:].lstrip())
-            fitting = [token for token in self.special if text.startswith(token, at)]
-            if not fitting:
-                return chain
-            chain.append((max(fitting, key=len), at))
-            at += len(chain[-1][0])
-
 
 def read_stops(tokenizer: Tokenizer) -> Stops:
     """Read the stop tokens from the tokenizer and the model's files next to it."""
@@ -82,8 +72,10 @@ def ending_token(template: Template, variables: Mapping[str, Any], stops: Stops)
         text = template.render(chat, [], variables)
     except NotChecked:
         return ""
-    chain = stops.directly_after(text, text.rfind(ANSWER) + len(ANSWER)) if ANSWER in text else []
-    return chain[0][0] if len(chain) == 1 else ""
+    special = "|".join(map(re.escape, sorted(stops.special, key=len, reverse=True)))
+    _, known, behind = text.rpartition(ANSWER)
+    found = re.match(rf"\s*({special})\s*({special})?", behind)
+    return found[1] if known and found and not found[2] else ""
 
 
 def contradiction(stops: tuple[Stop, Stop], found: str, where: str, *, calls: bool) -> str:
