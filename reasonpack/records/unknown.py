@@ -218,7 +218,8 @@ def _unread(
 def _is_large(value: object) -> bool:
     """Return whether a value could be signal by its type and length."""
     if isinstance(value, dict):
-        return any(isinstance(each, str | bool) or _is_large(each) for each in value.values())
+        held = [each for each in value.values() if not is_effort(each)]
+        return any(isinstance(each, str | bool) or _is_large(each) for each in held)
     return isinstance(value, list) or (isinstance(value, str) and len(value) > LONG)
 
 

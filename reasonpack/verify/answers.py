@@ -184,9 +184,11 @@ def _message(value: Any, record: Json | None = None) -> Json:
     """Read an answer that is a text or a message; `record` may hold a text's reasoning and end."""
     if isinstance(value, str):
         given = {name: (record or {}).get(name) for name in (*REASONING, *ENDS)}
-        efforts = {name for name in REASONING if str(given[name]).lower() in EFFORTS}
-        beside = {name: one for name, one in given.items() if one and name not in efforts}
-        return {"role": "assistant", "content": value, **beside}
+        texts = {name: one for name, one in given.items() if isinstance(one, str) and one}
+        for name in {*REASONING} & texts.keys():
+            if texts[name].lower() in EFFORTS:
+                del texts[name]  # it says how much the model reasons
+        return {"role": "assistant", "content": value, **texts}
     if not isinstance(value, dict) or not ("role" in value or value.get("type") == "message"):
         raise NotChecked("an answer that is neither a text nor a message")
     if value.get("type") != "message":

@@ -74,6 +74,7 @@ SAID = [("user", "2+2?"), ("assistant", "4", "Easy.")]
         {"prompt": "2+2?", "response": ANSWER},
         {"messages": [ASK], "response": "<think>Easy.</think>4"},
         {"messages": [ASK], "response": "4", "reasoning_content": "Easy."},
+        {"input": [ASK], "output": "4", "reasoning_content": "Easy.", "thinking": None},
         {"messages": [ASK], "choices": [{"message": ANSWER}]},
         {"messages": [ASK], "response": {"choices": [{"index": 0, "message": ANSWER}]}},
         {"request": {"messages": [ASK]}, "response": {"choices": [{"message": ANSWER}]}},
@@ -97,8 +98,8 @@ def test_one_answer_in_any_place(record: Any) -> None:
     assert one(record) == {"id": "x:1", "messages": SAID}
 
 
-@pytest.mark.parametrize("effort", ["on", "off", "High"])
-def test_a_word_that_switches_reasoning_on_is_none(effort: str) -> None:
+@pytest.mark.parametrize("effort", ["on", "off", "High", {"type": "enabled", "budget_tokens": 9}])
+def test_what_switches_reasoning_on_is_none(effort: Any) -> None:
     (call,) = read({"input": [ASK], "output": "<think>Easy.</think>4", "reasoning": effort})
     assert shown(call) == {
         "id": "x:1", "messages": SAID, "notes": {"unread record.reasoning": 1},

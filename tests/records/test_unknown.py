@@ -83,6 +83,7 @@ REFUSED: list[tuple[Json, dict[str, str]]] = [
     (of_record(loss_masks=[1, 0]), {"loss_masks": ""}),
     (of_record(thoughts=LONG), {"thoughts": ""}),
     (of_record(reasoning=LONG), {"record.reasoning": ""}),
+    (of_record(reasoning={"type": "text", "text": "Easy."}), {"record.reasoning": ""}),
     (of_record(mesages=["a"]), {"mesages": ""}),
     (of_user(contnet=LONG), {"contnet": ""}),
     (of_user(reasoning_steps=["a"]), {"reasoning_steps": ""}),
@@ -199,6 +200,8 @@ READ: list[tuple[Json, dict[str, int]]] = [
     (of_answer(content=[{"type": "text", "text": "4", "cache_control": {"type": "x"}}]), {}),
     (of_record(score=3, reasoning="on", thinking_budget=100), {
         "unread record.reasoning": 1, "unread thinking_budget": 1}),
+    (of_record(thinking={"type": "enabled", "budget_tokens": 9}, reasoning={"effort": "high"}), {
+        "unread record.thinking": 1, "unread record.reasoning": 1}),
     (of_record(metadata={"reason_low": {"count": 7}, "reasoning": "low"}), {}),
     ({"prompt": "2+2?", "completion": "4", "reasoning": "off"}, {"unread record.reasoning": 1}),
     (of_answer(temperature=0.6, top_p=1.0, token_counter=31), {}),

@@ -88,6 +88,8 @@ READ: dict[str, Any] = {
     "messages": {"messages": [ASK], "response": ANSWER},
     "a text": {"prompt": "2+2?", "response": "4", "reasoning": "Easy."},
     "a text, and whether to reason": {"prompt": "2+2?", "response": "4", "reasoning": "off"},
+    "a text, and how to reason": {"input": [ASK], "output": "4", "thinking": {"type": "enabled"}},
+    "a text, and its reasoning": {"input": [ASK], "output": "4", "thinking": "Easy."},
     "ids": {"prompt_ids": [5], "output_ids": [7, 2], "loss_mask": [0, 1, 1], "advantage": 0.5},
     "a sequence": {"tokens": [5, 7, 2], "response_length": 2, "rollout_log_probs": [-1, -2]},
     "both": {"messages": [ASK], "response": ANSWER, "prompt_ids": [5], "token_ids": [7]},

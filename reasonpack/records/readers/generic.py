@@ -166,8 +166,9 @@ def calls_of(
     Raises:
         RecordError: it cannot be read, or its parts contradict each other.
     """
-    is_text = any(isinstance(record.get(key), str) for key in ("response", "completion"))
-    reasons = [name for name in REASONING if is_text and not is_effort(record.get(name))]
+    is_text = any(isinstance(record.get(key), str) for key in ("response", "completion", "output"))
+    texts = {name: isinstance(record.get(name), str | None) for name in REASONING if is_text}
+    reasons = [name for name in texts if texts[name] and not is_effort(record.get(name))]
     read = OF_A_CALL | {request} | passed | frozenset(reasons)
     own = with_choices(_with_prompt_of_pair(place.level(record, read)))
     asked = [each for each in (outer, own, _request(own, request)) if each]
