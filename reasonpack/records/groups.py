@@ -46,9 +46,9 @@ def fields_of_line(line: bytes | msgspec.Raw, names: Sequence[str]) -> dict[str,
     """
     try:
         record = _decode(line)
+        found = {name: _value_in(record, name) for name in names}
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return {}  # the fault is reported when the record is read
-    found = {name: _value_in(record, name) for name in names}
     return {name: value for name, value in found.items() if value not in (None, "")}
 
 

@@ -84,3 +84,9 @@ def test_fields_that_are_nested() -> None:
     (value,) = fields_of_line(b'{"a": {"b": true}}', ["a.b"]).values()
     with pytest.raises(UsageError, match=r"a.b is bool in a record, expected a text or a whole nu"):
         group_name(value, "a.b")
+
+
+@pytest.mark.parametrize("value", [b'"\xff"', b'"\\ud800"', b'{"b": "\xff"}'])
+def test_a_value_that_is_not_unicode_names_no_group(value: bytes) -> None:
+    """The fault is reported when the record is read."""
+    assert fields_of_line(b'{"a": ' + value + b"}", ["a", "a.b"]) == {}
