@@ -23,7 +23,7 @@ from reasonpack.cli import cli
 from reasonpack.datasets.manifest import Manifest
 from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError, UsageError
-from reasonpack.records import record_places, repeated_items
+from reasonpack.records import plan, repeated_items
 from reasonpack.run import call_plan
 from reasonpack.run import estimate as estimates
 from reasonpack.run.call_plan import KeyColumns
@@ -121,7 +121,7 @@ def test_files_that_are_as_they_were_are_not_read_again(
     out, inputs = tmp_path / "out", [str(tmp_path / Path(source).name) for source in sources]
     for source, copy in zip(sources, inputs, strict=True):
         Path(copy).write_bytes(Path(source).read_bytes())
-    monkeypatch.setattr(record_places, "is_settled", lambda _: True)
+    monkeypatch.setattr(plan, "is_settled", lambda _: True)
     first = pack_files(inputs, out, SKIPPING, run=run())
     planned: list[str] = []
     real = call_plan.plan_groups
