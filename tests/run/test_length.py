@@ -156,9 +156,9 @@ def test_a_view_of_too_many_characters_is_left_out(
     call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is not encoded, and the other messages of its conversation are packed."""
-    for module in ("run", "verify"):
-        monkeypatch.setattr(f"reasonpack.{module}.length.LONGEST_TEXT", 3_000)
-        monkeypatch.setattr(f"reasonpack.{module}.length.CHARACTERS_OF_A_TOKEN", 0)
+    for module in ("run.length", "verify.encoding"):
+        monkeypatch.setattr(f"reasonpack.{module}.LONGEST_TEXT", 3_000)
+        monkeypatch.setattr(f"reasonpack.{module}.CHARACTERS_OF_A_TOKEN", 0)
     status, _ = call([SHORT, LONG])
     assert status == 3
     (line,) = rejects()
