@@ -307,6 +307,7 @@ LINES = (
     b'{"id": NaN}',
     101 * b"[",
     b"\xff",
+    b'{"id": "\xff"}',
     b'{"messages": [{"role": "tool_call", "content": " "}]}',
 )
 """What is no JSON; test_fixes.py mends the like."""
