@@ -171,7 +171,7 @@ WALKS = {
             *("estimate.estimate", "finish.refuse_foreign_files", "finish._nothing"),
             *("named_inputs.named_inputs", "output_directory._refuse_foreign"),
             *("output_directory.clear", "output_directory.at_work", "plan_file.read_plan"),
-            *("formats.foreign", "options._renamed", "unit.no_list", "unit.damaged"),
+            *("formats.foreign", "options._renamed", "unit.no_list", "row_files.damaged"),
             *("inputs.expand_inputs", "inputs._not_of_saved_dataset"),
         ),
         "test_fixes",
