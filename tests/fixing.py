@@ -196,6 +196,7 @@ WALKS = {
     "ray.pack_table": "called from Python, in test_fault_fixes",
     "unit.pack_records": "called from Python, in test_unit",
     "context._day": "called from Python, in test_pack",
+    "context._check_types": "called from Python, in test_context",
     "groups.read_entries": "each run writes its index anew; it ends early only if cut meanwhile",
     "record_places.look_up": "an input that is cut short while it is read",
     "forest.lay_out": "no template is known whose prompt has no token",

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from reasonpack.datasets.manifest import Learned, json_hash
@@ -28,6 +29,7 @@ from reasonpack.tokens.files import TOKENIZER_FILES
 from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
 from reasonpack.views.chosen import read_train_on
 from reasonpack.views.rendering import Rendering
+from reasonpack.wording import one_line
 
 
 def _learned(rendering: Rendering) -> Learned:
@@ -103,6 +105,15 @@ def check_rows(options: Options) -> None:
         raise UsageError("--max-cost", "rows of one sample", "--packing", "pass --packing best-fit")
 
 
+def _check_types(options: Options) -> None:
+    """Refuse values that an attribute of the options cannot have; the command line has no such."""
+    try:
+        msgspec.convert(msgspec.to_builtins(options), Options)
+    except (msgspec.ValidationError, TypeError) as error:
+        fix = "see reasonpack.Options for the values of each"
+        raise UsageError("Options", one_line(error), "values of their types", fix) from error
+
+
 class Loaded:
     """Context and encoder of a run, loaded once in each process that packs.
 
@@ -151,6 +162,7 @@ def load_context(options: Options) -> Context:
     check_rows(options)
     shares = read_shares(options.split)
     read_train_on(options.train_on)
+    _check_types(options)
     with (
         fetched(options.tokenizer, TOKENIZER_FILES) as source,
         fetched(options.chat_template or "") as choice,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from runs import FIXTURES, OPTIONS, chats, run
 
+from reasonpack.errors import UsageError
 from reasonpack.run import context
 from reasonpack.run.check.records import check_records
 from reasonpack.run.context import Context, Loaded
@@ -46,6 +48,16 @@ def test_a_run_loads_it_once(loads: list[Context], source: Path, tmp_path: Path)
     assert len(loads) == 4
     check_records([str(source)], options, run())
     assert len(loads) == 5
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [("input_format", "chats"), ("max_length", 0), ("tokenizer", Path("x")), ("seed", "1")],
+)
+def test_values_from_python_that_are_of_no_type_are_refused(attribute: str, value: object) -> None:
+    options = dataclasses.replace(OPTIONS, **{attribute: value})  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"Fix: see reasonpack\.Options"):
+        context.load_context(options)
 
 
 def test_files_that_are_mended_are_read_anew(tmp_path: Path) -> None:
