@@ -167,9 +167,15 @@ Shown = Sequence[tuple[int, int]]
 
 
 def check_context(
-    prompt: str, messages: Sequence[Message], template: ChatTemplate, before: Shown, same: int
+    prompt: str,
+    messages: Sequence[Message],
+    template: ChatTemplate,
+    before: Shown,
+    same: int,
+    *,
+    shows_results: bool,
 ) -> Shown:
-    """Refuse a prompt that lacks the content of a message other than an answer or a tool result.
+    """Refuse a prompt that lacks the content of a message other than an answer.
 
     Args:
         prompt: the prompt of a view.
@@ -177,6 +183,8 @@ def check_context(
         template: the template that rendered it.
         before: what this function returned for an earlier prompt.
         same: how many leading characters the two prompts share.
+        shows_results: whether the template shows tool results. They are not searched then, since
+            it may write them in another form.
 
     Raises:
         RecordError: the content of a message is missing or incomplete.
@@ -185,9 +193,9 @@ def check_context(
     ends = list(before[:kept])
     over, at = ends[-1] if ends else (0, 0)
     for index, message in enumerate(messages[kept:], kept):
-        if message.role not in {"assistant", "tool"}:
-            # User messages come in order; a template may put a system message anywhere.
-            start = at if message.role == "user" else 0
+        if message.role != "assistant" and not (message.role == "tool" and shows_results):
+            # Other messages come in order; a template may put a system message anywhere.
+            start = at if message.role in {"user", "tool"} else 0
             end = _end_of(message.content or "", prompt, start, template.removed)
             if end is None:
                 raise _left_out(template.name, index, message)
@@ -226,5 +234,6 @@ def _left_out(name: str, index: int, message: Message) -> RecordError:
         "expected what was said"
     )
     fix = "remove the message, or give it a role that the template shows"
-    fix += ", as --role developer=system does." if message.role == "developer" else "."
+    shown = {"developer": "system", "tool": "user"}.get(message.role)
+    fix += f", as --role {message.role}={shown} does." if shown else "."
     return RecordError("view", f"messages[{index}]", what, fix=fix)

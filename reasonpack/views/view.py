@@ -164,7 +164,8 @@ def _each_view(
                 continue
             history, same = messages[:index], common_beginning(before.text, text.prompt)
             found = find_messages(text.prompt, history, behaviour, written, before.found, same)
-            shown = check_context(text.prompt, history, rendering.template, before.shown, same)
+            context = text.prompt, history, rendering.template, before.shown, same
+            shown = check_context(*context, shows_results="tool" in behaviour.ends)
             before = Prompt(text.prompt, found, shown)
             if past:
                 past.end(before)

@@ -181,3 +181,18 @@ def test_an_answer_that_lacks_reasoning_may_be_an_error() -> None:
         build(opens, story, missing_reasoning="error")
     assert "--missing-reasoning skip-loss" in caught.value.fix
     assert build(opens, story, missing_reasoning="skip-loss") == 1
+
+
+def test_a_tool_result_that_the_template_drops() -> None:
+    """A template that shows results may change them; one that drops them would lose them."""
+    called, result = Message("assistant", "", None, (CALL,)), said("tool", "Nobody.")
+    shows = NAMES + "{% endfor %}"
+    drops = shows.replace("m.content }}", "m.content if m.role != 'tool' }}", 1)
+    with pytest.raises(RecordError) as caught:
+        build(chatml(drops), (ASK, called, result, said("assistant", "B")))
+    assert caught.value.path == "messages[2]"
+    assert "does not show the content of this tool message" in caught.value.what
+    assert "--role tool=user" in caught.value.fix
+    assert build(chatml(drops), (ASK, called, said("user", "Nobody."), said("assistant", "B"))) == 2
+    changes = shows.replace("m.content }}", "m.content | replace('Nobody', 'No one') }}", 1)
+    assert build(chatml(changes), (ASK, called, result, said("assistant", "B"))) == 2

@@ -141,7 +141,8 @@ def test_a_message_within_the_text_of_the_one_before_is_found() -> None:
 
 
 def test_a_message_that_is_not_shown_is_not_found_in_a_later_one() -> None:
-    source = LOOP.replace("m.role != 'system'", "m.role not in ['system', 'tool']")
+    shown = "m.role != 'system' and (m.role, m.content) != ('tool', 'D')"
+    source = LOOP.replace("m.role != 'system'", shown)
     story = (user("A"), call(), result("D"), user("C"), answer("D"), user("E"), answer("F"))
     found = context(source, *story)
     assert [message for _, message in found if message in {2, 3}] == [3]
