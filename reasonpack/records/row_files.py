@@ -163,6 +163,11 @@ def _number(type_: pa.DataType) -> pa.DataType:
     return type_
 
 
+def is_text(type_: pa.DataType) -> bool:
+    """Return whether a column of this type holds texts, JSON among them."""
+    return bool(_bytes(type_) != type_)
+
+
 def _bytes(type_: pa.DataType) -> pa.DataType:
     """Return the type of the bytes as which a text is stored; other types as they are."""
     return _BYTES.get(getattr(type_, "storage_type", type_), type_)

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reasonpack.errors import RecordError
-from reasonpack.records.row_files import arrow_batches, opened_rows
+from reasonpack.records.row_files import arrow_batches, is_text, opened_rows
 from reasonpack.records.strict_json import decode
 from reasonpack.records.unit import Unit, blocks_of, read_records
 from reasonpack.storage.place import Place
@@ -109,17 +109,12 @@ def _may_hold(field: pa.Field) -> bool:
     """Return whether a column may hold weights, by its name, its structs, or as JSON text."""
     if _is_list_of_objects(field.type):
         return any(each.name in WEIGHTS for each in field.type.value_type)
-    return field.name in WEIGHTS or pa.types.is_dictionary(field.type) or _is_text(field.type)
+    return field.name in WEIGHTS or pa.types.is_dictionary(field.type) or is_text(field.type)
 
 
 def _is_list_of_objects(type_: pa.DataType) -> bool:
     lists = pa.ListType | pa.LargeListType | pa.FixedSizeListType
     return isinstance(type_, lists) and pa.types.is_struct(type_.value_type)
-
-
-def _is_text(type_: pa.DataType) -> bool:
-    type_ = getattr(type_, "storage_type", type_)  # of JSON
-    return type_ in (pa.string(), pa.large_string(), pa.string_view())
 
 
 def _batch_has_weight(batch: pa.RecordBatch) -> bool:
@@ -138,7 +133,7 @@ def _column_has_weight(column: pa.Array, name: str) -> bool:
     if name in WEIGHTS and (pa.types.is_integer(type_) or pa.types.is_floating(type_)):
         numbers = column.drop_null().to_numpy(zero_copy_only=False)
         return not np.isin(numbers, (0, 1)).all()
-    if name in WEIGHTS or not _is_text(type_):
+    if name in WEIGHTS or not is_text(type_):
         return False
     return any(map(_text_has_weight, column.cast(pa.binary()).to_pylist()))
 
