@@ -150,7 +150,7 @@ def _own_answer(
     sources = list(read.sources or range(len(messages)))
     first = len(prompt) if isinstance(prompt, list) else 1
     first += _is_inserted(draft.context.get("system"), prompt)
-    answers = sum(map(first.__le__, sources))
+    answers = sum(source >= first for source in sources)
     if answers != 1 or messages[-1].role != "assistant":
         what = f"an answer of {answers} messages, expected one of the assistant"
         fix = "Write each answer as a call of its own, with all that the model saw before it."

@@ -10,7 +10,6 @@ Messages that two calls share are the same objects.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from operator import is_
 from typing import Any, NamedTuple
 
@@ -87,12 +86,14 @@ class Past(Struct):
         A message object that occurs twice is written twice: a memo identifies messages by object.
         """
         wholes, bares = (story[: self.common] for story in self._stories)
+        there = {*map(id, wholes)}
         for message in messages[self.common :]:
             known = self._written.get(id(message))
-            if known is None or any(map(partial(is_, known[1][0]), wholes)):
+            if known is None or id(known[1][0]) in there:
                 known = self._written[id(message)] = message, write(message)
             wholes.append(known[1][0])
             bares.append(known[1][1])
+            there.add(id(known[1][0]))
         self._next_stories = wholes, bares
         return wholes, bares
 
