@@ -52,15 +52,12 @@ class Progress:
             self.note(f"going on: {len(receipts):,} of {_units(len(units))} are done")
         if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
             return
-        from tqdm import tqdm  # noqa: PLC0415 (where a bar is shown)
-
-        self._bar = tqdm(
+        self._bar = new_bar(
             total=sum(unit.input_bytes for unit in units),
             initial=sum(receipt.unit.input_bytes for receipt in receipts),
             unit="B",
             unit_scale=True,
             desc=self._name,
-            leave=False,
             dynamic_ncols=True,
         )
 
@@ -98,6 +95,20 @@ class Progress:
             f"Interrupted: {self._done:,} of {_units(self._units)} are done. "
             "The same command goes on from there; --overwrite begins anew."
         )
+
+
+def new_bar(**options: Any) -> Any:
+    """Return a tqdm bar with these options, which starts no thread and is removed at its end.
+
+    tqdm's thread redraws a bar whose updates have become rare, which one that looks at the clock
+    at each update does not need. A process with two threads cannot be forked for its workers.
+    """
+    from tqdm import tqdm  # noqa: PLC0415 (where a bar is shown)
+
+    class Bar(tqdm):  # type: ignore[misc]
+        monitor_interval = 0
+
+    return Bar(miniters=1, leave=False, **options)
 
 
 @contextlib.contextmanager

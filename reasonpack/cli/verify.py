@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from reasonpack.cli.progress import new_bar
 from reasonpack.verify.findings import CODES
 from reasonpack.wording import count, printable
 
@@ -83,10 +84,9 @@ def command(
         raise click.UsageError(f"Unexpected argument {more[0]!r}. Name inputs after --against.")
     if not inputs and (sample is not None or tokenizer is not None or allow_unchecked):
         raise click.UsageError("--sample, --tokenizer and --allow-unchecked need --against.")
-    from tqdm import tqdm  # noqa: PLC0415
 
     quiet = not sys.stderr.isatty() or os.environ.get("TERM") == "dumb"
-    with tqdm(total=0, unit="shard", desc="verify", disable=quiet, leave=False, delay=1.0) as bar:
+    with new_bar(total=0, unit="shard", desc="verify", disable=quiet, delay=1.0) as bar:
 
         def on_unit(units: int) -> None:
             bar.total = units

@@ -142,6 +142,33 @@ def test_no_bar_on_a_dumb_terminal(source: Path, tmp_path: Path, plain: list[str
     assert painted(output) == []
 
 
+STARTING = """
+import sys
+from reasonpack.cli import main
+from reasonpack.run import pool
+
+method = pool.start_method
+
+def start_method():
+    sys.stdout.write(f"<{method()}>")
+    return method()
+
+pool.start_method = start_method
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="they are spawned elsewhere")
+def test_processes_are_forked_beside_a_bar(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(STARTING)
+    command = [str(tmp_path / "script.py"), *pack_command(source, tmp_path / "out", 2)]
+    output, status = shown(command, OPENBLAS_NUM_THREADS="1")
+    assert status == 3
+    assert "tokens/s" in output
+    assert set(re.findall("<[a-z]+>", output)) == {"<fork>"}
+
+
 def until(stream: IO[bytes], text: bytes) -> bytes:
     found = b""
     while text not in found:

@@ -293,6 +293,32 @@ def test_a_plan_leaves_no_thread_that_forbids_to_fork(kind: str, tmp_path: Path)
     assert done.stdout == "fork\n"
 
 
+SPAWNING = """
+import signal
+from reasonpack.records.unit import Unit
+from reasonpack.run import pool
+
+blocked_at_start = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+def whether_blocked(unit):
+    return blocked_at_start
+
+if __name__ == "__main__":
+    pool.start_method = lambda: "spawn"
+    units = [Unit(n, 0, "chats", "plain", n * 10, n * 10 + 10, n + 1, 10) for n in range(2)]
+    print(*[blocked for _, blocked in pool.run_pool(units, whether_blocked, workers=2)])
+"""
+
+
+def test_ctrl_c_is_blocked_while_a_spawned_process_starts(tmp_path: Path) -> None:
+    """Also in the first, with which Python starts a process of its own."""
+    (tmp_path / "script.py").write_text(SPAWNING)
+    command = [sys.executable, tmp_path / "script.py"]
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout == "True True\n"
+
+
 def test_this_process_does_units_in_order() -> None:
     found: list[tuple[Unit, int]] = []
     do_units(units(3), lambda _: os.getpid(), lambda *each: found.append(each), Run())
