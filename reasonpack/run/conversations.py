@@ -34,14 +34,14 @@ WRITTEN_AT_ONCE = 64
 
 
 class _Waiting(Struct):
-    """A conversation whose views are not encoded yet, and why messages of it are not trained.
+    """A conversation whose views are not encoded yet, and what was noticed in them.
 
     Attributes:
         position: index of its record in the unit.
         times: how often it is packed.
         views: its views, cut into pieces.
         messages: the message of each view, by its index in the record.
-        untrained: how many messages stay context, by reason.
+        notes: what was noticed in its views, counted.
         left_out: messages whose views are too long.
     """
 
@@ -51,7 +51,7 @@ class _Waiting(Struct):
     times: int
     views: list[CutView] = field(default_factory=list)
     messages: list[int] = field(default_factory=list)
-    untrained: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)
     left_out: list[LeftOut] = field(default_factory=list)
 
 
@@ -84,8 +84,10 @@ class Chats(Work[Record]):
         with ready_for_bounds():
             for view in staged("render", each_view(conversation, rendering, train_on=train_on)):
                 if isinstance(view, Untrained):
-                    made.untrained[view.reason] += 1
+                    made.notes[f"kept {view.reason}"] += 1
                     continue
+                if view.hidden:
+                    made.notes["hidden-answer"] += view.hidden
                 characters = len(view.prompt) + len(view.completion)
                 if too_long := self.limits.too_long_text(view.message, characters):
                     made.left_out.append(too_long)
@@ -118,10 +120,10 @@ class Chats(Work[Record]):
                 self.reject(each.position, each.record, error)
                 continue
             self.leave_out(each.position, each.record, [*each.left_out, *left_out])
-            missing = each.untrained.pop("missing-reasoning", 0)
+            missing = each.notes.pop("kept missing-reasoning", 0)
             laid.counts.missing_reasoning += missing * each.times
             laid.counts.copies += each.times - 1
-            laid.counts.note(notes_of(each.conversation, each.untrained, self.context))
+            laid.counts.note(notes_of(each.conversation, each.notes, self.context))
             written += ((id_, laid_out) for id_ in ids_of_copies(each.conversation.id, each.times))
             split = self.context.split(each.conversation)
             laid.splits += [split] * len(laid_out.samples) * each.times
@@ -141,15 +143,12 @@ def parse(record: Record, reading: Reading) -> Conversation:
 
 
 def notes_of(
-    conversation: Conversation, kept: Mapping[str, int], context: Context
+    conversation: Conversation, of_views: Mapping[str, int], context: Context
 ) -> dict[str, int]:
-    """Return the notes on a conversation, counted, those that depend on its template included.
-
-    `kept` counts its messages that stay context, by reason.
-    """
+    """Return the notes on a conversation, counted, those that depend on its template included."""
     rendering = context.rendering(conversation)
     unknown = conversation.template_kwargs.keys() - rendering.template.variables
     notes = {**conversation.notes, **{f"variable {name}": 1 for name in sorted(unknown)}}
     if not rendering.behaviour.writes_none:
         notes.pop("null-argument", None)
-    return {**notes, **{f"kept {reason}": number for reason, number in sorted(kept.items())}}
+    return {**notes, **of_views}

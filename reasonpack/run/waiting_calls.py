@@ -169,7 +169,7 @@ class GroupReader:
     def _add(self, calls: Sequence[Call], position: int, record: Record) -> None:
         notes: Counter[str] = Counter()
         found = [self._cut(call, position, number, notes) for number, call in enumerate(calls)]
-        self.waiting.notes[position] = notes
+        self.waiting.notes[position] = +notes
         self.waiting.id = self.waiting.id or (calls[0].id if len(calls) == 1 else record.where)
         self.waiting.calls += filter(None, found)
 
@@ -212,8 +212,8 @@ class GroupReader:
             own = {"missing-reasoning": view.reason, "nothing-to-train": "untrained-call"}
             notes[own.get(view.reason, f"kept {view.reason}")] += 1
             return None
-        characters = len(view.prompt) + len(view.completion)
-        if found := self.work.limits.too_long_text(answer, characters):
+        notes["hidden-answer"] += view.hidden
+        if found := self.work.limits.too_long_text(answer, len(view.prompt) + len(view.completion)):
             raise self.work.limits.nothing_fits([found])
         with stage("cut"):
             return self.cutter.add(view, said.sources)

@@ -149,6 +149,7 @@ NOTES: Mapping[str, str] = {
     "renamed": "fields that --field reads under another name",
     "role": "messages whose role --role reads as another",
     "kept": "messages that the template cannot show exactly, kept as untrained context",
+    "hidden-answer": "answers whose text or calls the template does not show in later prompts",
     "answer-in-messages": "calls whose answer is the last of their messages",
     "answer-in-prompt": "calls whose prompt held their own answer, which was left out of it",
     "copied-context": "calls that are copied context, and are not trained",

@@ -206,6 +206,19 @@ def check_context(
     return ends
 
 
+def hidden_answers(prompt: str, messages: Sequence[Message], known: int, shown: Shown) -> int:
+    """Return how many answers, after `known` messages, have text or calls that a prompt lacks.
+
+    `shown` is what `check_context` returned for the prompt.
+    """
+    hidden = 0
+    for message, (_, start) in zip(messages[known:], shown[known:], strict=True):
+        if message.role == "assistant":
+            texts = (message.content or "").strip(), *(call.name for call in message.tool_calls)
+            hidden += any(prompt.find(text, start) < 0 for text in texts)
+    return hidden
+
+
 def _end_of(content: str, prompt: str, start: int, removed: Sequence[str]) -> int | None:
     """Return where `content` ends in a prompt, searched from `start`; None if it is incomplete.
 

@@ -34,6 +34,7 @@ from reasonpack.views.completion import find_completion
 from reasonpack.views.past import Past, Prompt
 from reasonpack.views.refused import (
     check_context,
+    hidden_answers,
     no_completion,
     refuse_rendered,
     refuse_stop_inside,
@@ -56,12 +57,14 @@ class View(Struct, frozen=True):
         prompt: the text that the model saw.
         completion: the text that it wrote, stop token included.
         spans: tile `prompt + completion`.
+        hidden: how many earlier answers, new in this prompt, have text or calls that it lacks.
     """
 
     message: int
     prompt: str
     completion: str
     spans: tuple[Span, ...]
+    hidden: int = 0
 
 
 class Untrained(Struct, frozen=True):
@@ -166,6 +169,7 @@ def _each_view(
             found = find_messages(text.prompt, history, behaviour, written, before.found, same)
             context = text.prompt, history, rendering.template, before.shown, same
             shown = check_context(*context, shows_results="tool" in behaviour.ends)
+            hidden = hidden_answers(text.prompt, history, len(before.shown), shown)
             before = Prompt(text.prompt, found, shown)
             if past:
                 past.end(before)
@@ -174,7 +178,7 @@ def _each_view(
                 untrained["none of the parts to train"] += 1
                 continue
             own = completion_spans(text.prompt, parts, index, behaviour)
-            yield View(index, text.prompt, text.completion, (*found.spans, *own))
+            yield View(index, text.prompt, text.completion, (*found.spans, *own), hidden)
     if untrained.total() == len(asked):
         untrained[NOTHING_WRITTEN] += sum(NOTHING_WRITTEN in each.noticed for each in messages)
         left = "".join(f"; {count} stay context ({why})" for why, count in (+untrained).items())

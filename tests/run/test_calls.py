@@ -671,3 +671,19 @@ def test_the_backend_is_chosen_by_the_text_that_calls_do_not_repeat(
         messages += [answer, {"role": "user", "content": f"question {number}"}]
     packed(tmp_path, calls)
     assert 3_000 < max(asked) < 12_000 < (tmp_path / "calls.jsonl").stat().st_size / 8
+
+
+@pytest.mark.parametrize("of_calls", [False, True])
+def test_answers_that_the_template_hides_are_counted(of_calls: bool, tmp_path: Path) -> None:
+    call = {"function": {"name": "look_up", "arguments": "{}"}, "id": "c", "type": "function"}
+    asked = {"role": "assistant", "content": "", "tool_calls": [call], "train": False}
+    told = [said("user", "Who?"), asked, {**said("tool", "Nobody."), "tool_call_id": "c"}]
+    answer = said("assistant", "No one.")
+    record: Json = (
+        {"messages": told, "response": answer} if of_calls else {"messages": [*told, answer]}
+    )
+    shown = "{{ '<|im_start|>' ~ m.role ~ '\\n' ~ m.content ~ '<|im_end|>\\n' }}"
+    prompt = "{{ '<|im_start|>assistant\\n' if add_generation_prompt }}"
+    template = "{% for m in messages %}" + shown + "{% endfor %}" + prompt
+    manifest, _ = packed(tmp_path, [record], chat_template=template)
+    assert manifest.counts.notes["hidden-answer"] == 1

@@ -196,3 +196,24 @@ def test_a_tool_result_that_the_template_drops() -> None:
     assert build(chatml(drops), (ASK, called, said("user", "Nobody."), said("assistant", "B"))) == 2
     changes = shows.replace("m.content }}", "m.content | replace('Nobody', 'No one') }}", 1)
     assert build(chatml(changes), (ASK, called, result, said("assistant", "B"))) == 2
+
+
+def test_answers_that_later_prompts_lack_are_counted_once() -> None:
+    """Those that are trained would be refused; what stays context by choice is counted."""
+    called = Message("assistant", "Soon.", None, (CALL,), train=False)
+    story = (
+        ASK,
+        called,
+        said("tool", "Nobody."),
+        said("assistant", "B"),
+        ASK,
+        said("assistant", "C"),
+    )
+
+    def hidden(source: str) -> list[int]:
+        conversation = Conversation("id", "here:1", story)
+        return [view.hidden for view in build_views(conversation, rendering(source)).views]
+
+    assert hidden(SHOWS) == [0, 0]
+    assert hidden(chatml()) == [1, 0]  # no calls
+    assert hidden(NO_TEXT) == [1, 0]
