@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from reasonpack.records.draft import ROLES, reasoning_beside
+from reasonpack.records.draft import ROLES, is_absent, reasoning_beside
 
 ENDS = ("finish_reason", "stop_reason", "done_reason", "native_finish_reason")
 """Names of the field that says how an answer ended."""
@@ -31,6 +31,16 @@ def ends_of(fields: Mapping[str, Any]) -> dict[str, str]:
             found |= {"finish_details": kind} if _is_text(kind) else {}
             found |= {name: holder[name] for name in ENDS if _is_text(holder.get(name))}
     return found
+
+
+def ended(message: Mapping[str, Any], ends: Mapping[str, Any]) -> dict[str, Any]:
+    """Add to a message the fields `ends` that say how it ended; its own count if it has them.
+
+    >>> ended({"content": "4", "finish_reason": None}, {"finish_reason": "length"})
+    {'finish_reason': 'length', 'content': '4'}
+    """
+    own = {name: one for name, one in message.items() if name not in ends or not is_absent(one)}
+    return {**ends, **own}
 
 
 def _end_of_generation(record: Mapping[str, Any], answer: object) -> dict[str, str]:
@@ -72,7 +82,7 @@ def with_answer(record: dict[str, Any], container: str) -> tuple[dict[str, Any],
         return record, frozenset()
     said = [ROLES.get(str(message.get("role") or message.get("from"))) for message in value]
     if said[-1] == "assistant":
-        return {**record, container: [*value[:-1], {**ends, **value[-1]}]}, frozenset(ends)
+        return {**record, container: [*value[:-1], ended(value[-1], ends)]}, frozenset(ends)
     text = record.get("answer")
     if "assistant" in said or not reasoning or not isinstance(text, str):
         return record, frozenset()

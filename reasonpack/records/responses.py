@@ -28,6 +28,7 @@ from reasonpack.records.draft import (
     without,
 )
 from reasonpack.records.strict_json import quoted
+from reasonpack.records.value_types import typed
 
 ITEM_FIELDS = {
     "reasoning": ("type", "id", "status", "summary", "content", "encrypted_content"),
@@ -131,18 +132,26 @@ def _check_order(draft: Draft, kind: str, before: Sequence[str]) -> None:
 def _add(answer: Draft, draft: Draft, kind: str) -> None:
     item, at = draft.message, draft.path
     if kind == "message":
-        answer.message |= without(_bare(item), ("tool_calls",))
+        answer.message |= _there(_bare(item))
         answer.places |= {name: f"{at}.{name}" for name in item}
         return
-    answer.message = {**_ended(item), **without(item, ITEM_FIELDS[kind]), **answer.message}
+    rest = _there(without(item, ITEM_FIELDS[kind]))
+    answer.message = {**_ended(item), **rest, **answer.message}
     if kind == "reasoning":
         answer.message["reasoning_content"] = reasoning_of_item(item, at)
         return
-    calls = answer.message.setdefault("tool_calls", [])
+    calls = typed(answer.message.get("tool_calls", []), list[Any], f"{at}.tool_calls")
     name = f"tool_calls[{len(calls)}]"
     answer.places |= {name: at, f"{name}.function": at}
     call_id = item.get("id") if is_absent(item.get("call_id")) else item["call_id"]
-    calls.append(made_call(call_id, item.get("name"), item.get("arguments")))
+    made = made_call(call_id, item.get("name"), item.get("arguments"))
+    answer.message["tool_calls"] = [*calls, made]
+
+
+def _there(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an item adds to its answer: fields that do not count as absent, and its text."""
+    text = ("content", "value")
+    return {name: one for name, one in fields.items() if name in text or not is_absent(one)}
 
 
 def _bare(item: Mapping[str, Any]) -> dict[str, Any]:

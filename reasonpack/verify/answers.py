@@ -15,9 +15,10 @@ from reasonpack.errors import RecordError
 from reasonpack.records.strict_json import decode
 from reasonpack.verify.chat import Json, NotChecked, Refused
 from reasonpack.verify.fields import EMPTY, all_but
-from reasonpack.verify.names import CUT, EFFORTS, ENDS, REASONING, is_of_model
+from reasonpack.verify.names import BLOCKS, CUT, EFFORTS, ENDS, REASONING, is_of_model
 
 ANSWERS = ("response", "completion", "choices", "candidates", "output", "chosen", "rejected")
+_WRITTEN = ("type", "content", "value", "tool_calls", "function_call", "refusal")
 _HELD = ("message", "response", "completion", "text")
 """Keys under which a candidate holds its answer."""
 NO_CHAT = (
@@ -132,7 +133,7 @@ def _candidate(value: Any, role: str = "none") -> Found:
     held = [name for name in _HELD if isinstance(value, dict) and value.get(name) is not None]
     if not held or value.get("role") not in EMPTY:
         return _message(value), role, _named(value)
-    return _ended(_message(value[held[0]]), value), role, [value]
+    return with_ends(_message(value[held[0]]), value), role, [value]
 
 
 def _in_response(record: Json, name: str) -> list[Found]:
@@ -167,23 +168,26 @@ def _choice(choice: Any, outer: list[Json]) -> Found:
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(message, dict):
         raise NotChecked("a choice without a message")
-    return _ended({"role": "assistant", **message}, choice), "none", [*outer, choice]
+    return with_ends({"role": "assistant", **message}, choice), "none", [*outer, choice]
 
 
-def _ended(message: Json, holder: Json) -> Json:
-    """Copy the finish reason from the object around a message into the message."""
-    ends = {name: holder[name] for name in ENDS if isinstance(holder.get(name), str)}
-    if "finish_reason" in ends and "stop_reason" in ends:
-        ends = {"finish_reason": ends["finish_reason"], "partial": True}
-    if isinstance(holder.get("matched_stop"), str):
-        ends["partial"] = True
-    return {**ends, **message}
+def with_ends(answer: Any, holder: Json) -> Any:
+    """Copy the finish reason from the object around an answer into it, or into its last item."""
+    if isinstance(answer, list):
+        return [*answer[:-1], *(with_ends(each, holder) for each in answer[-1:])]
+    if not isinstance(answer, dict):
+        return answer
+    said = {name: holder[name] for name in ENDS if isinstance(holder.get(name), str)}
+    both = "finish_reason" in said and said.pop("stop_reason", None) is not None
+    own = [name for name in said if answer.get(name) not in EMPTY]
+    stopped = both or isinstance(holder.get("matched_stop"), str)
+    return {**answer, **all_but(said, own), **({"partial": True} if stopped else {})}
 
 
 def _message(value: Any, record: Json | None = None) -> Json:
-    """Read an answer that is a text or a message; `record` may hold a text's reasoning and end."""
+    """Read an answer that is a text or a message; `record` may hold a text's reasoning."""
     if isinstance(value, str):
-        given = {name: (record or {}).get(name) for name in (*REASONING, *ENDS)}
+        given = {name: (record or {}).get(name) for name in REASONING}
         texts = {name: one for name, one in given.items() if isinstance(one, str) and one}
         for name in {*REASONING} & texts.keys():
             if texts[name].lower() in EFFORTS:
@@ -200,6 +204,19 @@ def _message(value: Any, record: Json | None = None) -> Json:
     return {"role": "assistant", **made}
 
 
+def with_content(answer: Any) -> Any:
+    """Add the empty text to a message of the model in which it wrote nothing; keep another answer.
+
+    >>> with_content({"role": "assistant", "content": None})
+    {'role': 'assistant', 'content': ''}
+    """
+    is_message = isinstance(answer, dict) and is_of_model(answer.get("role", answer.get("from")))
+    names = (*_WRITTEN, *REASONING, *BLOCKS, "provider_specific_fields")
+    if not is_message or any(answer.get(name) not in EMPTY for name in names):
+        return answer
+    return {**answer, "content": ""}
+
+
 def _items(response: Json) -> list[Json]:
     """Return the items of a response; the last one gets the status of a cut-off response."""
     items: list[Json] = response["output"]
@@ -208,7 +225,7 @@ def _items(response: Json) -> list[Json]:
     whole, last = response.get("status"), items[-1].get("status")
     if whole not in (None, "completed", *CUT):
         raise NotChecked("a response that was neither completed nor cut off")
-    if whole in CUT and last in (None, "", "completed"):
+    if whole in CUT and last in (*EMPTY, "completed"):
         items = [*items[:-1], {**items[-1], "status": whole}]
     return items
 

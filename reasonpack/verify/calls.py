@@ -23,6 +23,8 @@ from reasonpack.verify.answers import (
     answers_of,
     in_text,
     request_of,
+    with_content,
+    with_ends,
     with_prompt_of_pair,
 )
 from reasonpack.verify.chat import Chat, Json, NotChecked, Reading, Refused, known_shape
@@ -162,11 +164,12 @@ def _calls(record: Json, reading: Reading) -> Iterator[Call]:
         raise NotChecked("a request that is no plain object, or that changes the prompt")
     record = with_prompt_of_pair(record)
     answers = answers_of(record)
-    for number, (answer, role, levels) in enumerate(answers):
+    for number, (said, role, levels) in enumerate(answers):
+        answer = with_ends(said, record) if len(answers) == 1 else said
         ids = [record.get(name) for name in NAMES]
         ids += [level["id"] for level in levels[:1] if isinstance(level.get("id"), str)]
-        own = next((each for each in ids if each not in EMPTY), "")
-        id_ = f"{own}#{number}" if own and len(answers) > 1 else str(own)
+        id_ = str(next((each for each in ids if each not in EMPTY), ""))
+        id_ += f"#{number}" if id_ and len(answers) > 1 else ""
         if role == FAILED:
             if {*_PROMPT_IDS, *_IDS} & record.keys():
                 raise NotChecked("ids of a call that failed")
@@ -260,7 +263,9 @@ def _chat(places: Sequence[Json], answer: Any, reading: Reading, *, has_ids: boo
     last_asked = asked[-1] if isinstance(asked, list) and asked else {}
     goes_on = is_of_model(last_asked.get("role") or last_asked.get("from"))
     if answer is None and goes_on:
-        *asked, answer = asked
+        *asked, last_asked = asked
+        answer = with_ends(last_asked, record)
+    answer = with_content(answer)
     items = answer if isinstance(answer, list) else [answer]
     may_go_on = goes_on and items is not answer  # as Anthropic's and OpenRouter's do
     if may_go_on and (items[0].get("type") == "message" or "native_finish_reason" in items[0]):
@@ -338,4 +343,5 @@ def _repeats(one: Any, answer: Any) -> bool:
 def _is_trained(answer: Any, chat: Chat | None) -> bool:
     if chat is not None:
         return chat.messages[-1].trained
-    return not isinstance(answer, dict) or all(answer.get(name, 1) != 0 for name in FLAGS)
+    last = answer[-1] if isinstance(answer, list) and answer else answer
+    return not isinstance(last, dict) or all(last.get(name, 1) != 0 for name in FLAGS)

@@ -10,7 +10,8 @@ from reasonpack.records.beside import with_answer
 
 ASK, ANSWER = {"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}
 THREE_OR_FOUR = {"generations": ["3", "4"], "finish_reasons": ["stop", "length"]}
-CUT = {**ANSWER, "finish_reason": "length"}
+LENGTH = {"finish_reason": "length"}
+CUT = {**ANSWER, **LENGTH}
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,10 @@ CUT = {**ANSWER, "finish_reason": "length"}
         ("messages", {"messages": [ASK, ANSWER], **THREE_OR_FOUR}, CUT),
         ("messages", {"messages": [ASK, ANSWER], "finish_reason": "length"}, CUT),
         ("messages", {"messages": [ASK, CUT], "finish_reason": "stop"}, CUT),
+        *(
+            ("messages", {"messages": [ASK, {**CUT, "finish_reason": none}], **LENGTH}, CUT)
+            for none in (None, "", [], {})
+        ),
         ("messages", {"messages": [ASK], "thought": "Easy.", "answer": "4"}, {"thought": "Easy."}),
         (
             "conversations",

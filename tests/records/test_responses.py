@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from records_of import ASK, read, refused, shown
 
+from reasonpack.records.unread import MESSAGE_FIELDS
+
 
 def said(text: str, **fields: Any) -> dict[str, Any]:
     part = {"type": "output_text", "text": text, "annotations": []}
@@ -88,6 +90,14 @@ def test_an_item_that_was_cut_off_is_trained_without_a_stop(items: list[Any]) ->
     assert [m.finished for m in read(ASK, *items).messages] == [True, False]
 
 
+@pytest.mark.parametrize("nothing", [None, "", [], {}])
+def test_a_field_of_an_item_that_counts_as_absent(nothing: Any) -> None:
+    for name in sorted(MESSAGE_FIELDS - {"role", "from", "content", "value"}):
+        items = [kind("a", **{name: nothing}) for kind in (thought, said, called, called)]
+        _, answer = read(ASK, *items).messages
+        assert (answer.content, answer.reasoning, len(answer.tool_calls)) == ("a", "a", 2), name
+
+
 REFUSED: dict[str, tuple[list[Any], str, str]] = {
     "encrypted": (
         [thought("", encrypted_content="gAAA"), said("Answer.")],
@@ -107,6 +117,10 @@ REFUSED: dict[str, tuple[list[Any], str, str]] = {
     "two messages": ([thought("b"), said("a"), said("c")], "content", "messages[3]"),
     "two reasonings": ([thought("b"), thought("a"), said("c")], "content", "messages[2]"),
     "reasoning twice": ([thought("b"), said("a", reasoning="b")], "content", "messages[2]"),
+    "calls that are no list": (
+        [called("c", tool_calls="f")],
+        *("type", "messages[1].tool_calls"),
+    ),
     "another item": ([{"type": "web_search_call", "id": "a"}], "role", "messages[1].type"),
     "no arguments": ([called("c", arguments=None)], "missing", "messages[1]"),
     "arguments that are no object": (

@@ -81,6 +81,7 @@ def test_what_is_packed_is_read_the_same(record: Any) -> None:
     assert found == expected
 
 
+NOTHING: list[Any] = [None, "", [], {}]
 READ: dict[str, Any] = {
     "a list of a message": {"messages": [ASK], "completion": [ANSWER | {"id": "not of the call"}]},
     "a list of an item": {"messages": [ASK], "response": [ITEM]},
@@ -111,6 +112,23 @@ READ: dict[str, Any] = {
         {"messages": [ASK], "response": ANSWER},
         {"id": "b", "messages": [ASK, ANSWER], "response": ANSWER, "weight": 0.5}]},
     "an empty answer": {"messages": [ASK], "response": {"role": "assistant", "content": ""}},
+    **{f"an end of {one!r} in a choice that was cut off": {"messages": [ASK], "choices": [
+        {"message": {**ANSWER, "finish_reason": one}, "finish_reason": "length"}]}
+       for one in NOTHING},
+    **{f"a status of {one!r} in a response that was cut off": {"messages": [ASK], "response": {
+        "status": "incomplete", "output": [{**ITEM, "status": one}]}} for one in NOTHING},
+    "a message, and beside it how it ended": {
+        "messages": [ASK], "response": ANSWER, "finish_reason": "length"},
+    "an answer in its messages, and beside them how it ended": {
+        "messages": [ASK, ANSWER], "done_reason": "length"},
+    "items, and beside them how they ended": {
+        "messages": [ASK], "response": {"output": [THOUGHT, ITEM]}, "stop_reason": "max_tokens"},
+    "a text, and beside it at what the service stopped": {
+        "messages": [ASK], "response": "4", "finish_reason": "stop", "stop_reason": "."},
+    "candidates of the record 0": {"id": 0, "messages": [ASK], "candidates": ["4", "5"]},
+    "no content": {"messages": [ASK], "choices": [{"message": {"content": None}}]},
+    "an answer without content in the prompt": {"messages": [ASK, {"role": "assistant"}]},
+    "no parts": {"messages": [ASK], "response": {"role": "assistant", "content": []}},
     "an answer of Anthropic's": {
         "request": {"system": [{"type": "text", "text": "Hi."}], "messages": [ASK]},
         "response": {"type": "message", "id": "m", "model": "x", "content": [
@@ -173,6 +191,8 @@ READ: dict[str, Any] = {
         {"message": {**ANSWER, "weight": 0}}, {"response": ANSWER, "weight": 2, "id": "x"}]},
     "items in another order, beside ids": {"messages": [ASK], "response": {"output": [
         ITEM, THOUGHT]}, "prompt_ids": [5], "completion_ids": [7]},
+    "items of which one has a flag, beside ids": {"messages": [ASK], "response": {"output": [
+        THOUGHT, {**ITEM, "weight": 0}]}, "prompt_ids": [5], "completion_ids": [7]},
     "a response as JSON text": {"request": json.dumps({"messages": [ASK]}), "response": json.dumps(
         {"object": "chat.completion", "id": "r", "choices": [{"message": ANSWER}]})},
     "messages as JSON text": {"messages": json.dumps([ASK]), "response": json.dumps(ANSWER)},

@@ -19,9 +19,9 @@ from msgspec.structs import replace
 
 from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
-from reasonpack.records.beside import ENDS
-from reasonpack.records.call_draft import CALL_FLAGS
-from reasonpack.records.draft import is_absent, without
+from reasonpack.records.beside import ENDS, ended
+from reasonpack.records.call_draft import CALL_FLAGS, CallDraft
+from reasonpack.records.draft import is_absent, is_answer, without
 from reasonpack.records.readers.levels import TOKEN_FIELDS, Level, Place
 from reasonpack.records.tools import json_field
 from reasonpack.records.value_types import typed, wrong_type
@@ -206,7 +206,7 @@ def _choices(response: dict[str, Any], at: Place) -> Iterator[Answer]:
         if not isinstance(said, dict) and said is not None:
             raise wrong_type(f"{path}.message", type(said).__name__, "an object")
         yield Answer(
-            items=None if said is None else [_with_ends({"role": "assistant", **said}, choice)],
+            items=None if said is None else [with_ends({"role": "assistant", **said}, choice)],
             place=f"{path}.{held}",
             id=own_id,
             levels=(outer, inner),
@@ -216,7 +216,7 @@ def _choices(response: dict[str, Any], at: Place) -> Iterator[Answer]:
         )
 
 
-def _with_ends(message: dict[str, Any], holder: Mapping[str, Any]) -> dict[str, Any]:
+def with_ends(message: dict[str, Any], holder: Mapping[str, Any]) -> dict[str, Any]:
     """Add to a message the fields of the object around it that say how it ended.
 
     Next to a `finish_reason`, `stop_reason` is the text at which vLLM stopped; `matched_stop` is
@@ -225,7 +225,23 @@ def _with_ends(message: dict[str, Any], holder: Mapping[str, Any]) -> dict[str, 
     ends = {name: holder[name] for name in ENDS if isinstance(holder.get(name), str)}
     stopped = {"finish_reason", "stop_reason"} <= ends.keys()
     stopped |= isinstance(holder.get("matched_stop"), str)
-    return {**ends, **message, **({"partial": True} if stopped else {})}
+    return {**ended(message, ends), **({"partial": True} if stopped else {})}
+
+
+def add_ends(draft: CallDraft, fields: Mapping[str, Any]) -> None:
+    """Add the fields of a call that say how its answer ended to the answer, or to its last item.
+
+    Without an answer of its own, the call has it at the end of its prompt.
+    """
+    messages = draft.answer if draft.answer is not None else draft.prompt
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    if not isinstance(last, dict) or (draft.answer is None and not is_answer(last)):
+        return
+    messages = [*messages[:-1], with_ends(last, fields)]
+    if draft.answer is None:
+        draft.prompt = messages
+    else:
+        draft.answer = messages
 
 
 def _responses(response: dict[str, Any], at: Place) -> Answer:
@@ -245,7 +261,8 @@ def with_status(items: Sequence[Any], status: object) -> list[Any]:
     if not items or not isinstance(items[-1], dict) or status in (None, "completed"):
         return [*items]
     own = items[-1].get("status")
-    return [*items[:-1], {**items[-1], "status": status if own in (None, "", "completed") else own}]
+    whole = is_absent(own) or own == "completed"
+    return [*items[:-1], {**items[-1], "status": status if whole else own}]
 
 
 def candidates_of(value: Any, at: Place) -> list[Answer]:
@@ -275,6 +292,6 @@ def candidate(value: Any, at: Place) -> list[Answer]:
 def _inside(answer: Answer, outer: Level) -> Answer:
     items = answer.items
     if items and not answer.is_list:
-        items = [_with_ends(items[0], outer.fields)]
+        items = [with_ends(items[0], outer.fields)]
     own_id = _id_of(outer.fields) or answer.id
     return replace(answer, items=items, id=own_id, levels=(outer, *answer.levels))

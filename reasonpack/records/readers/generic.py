@@ -39,6 +39,7 @@ from reasonpack.records.draft import (
 )
 from reasonpack.records.readers.answers import (
     Answer,
+    add_ends,
     answers_of,
     body_of,
     candidate,
@@ -188,6 +189,8 @@ def calls_of(
         add_context(found, asked)
         if answer:
             _add_answer(found, answer)
+        if len(answers) == 1:
+            add_ends(found, own.fields)
         lead(found)
         if "completion_ids" not in found.tokens:
             _refuse_unseen(found, asked, answer)
@@ -240,9 +243,7 @@ def _answers(own: Level) -> list[tuple[Answer, Role]]:
     elif name == "choices" or (name == "output" and isinstance(value, list)):
         answers = answers_of({name: value}, own)
     elif isinstance(value, str):
-        beside = reasoning_beside(fields)
-        ends = {key: fields[key] for key in ENDS if not is_absent(fields.get(key))}
-        items: list[Any] = [{"role": "assistant", "content": value, **beside, **ends}]
+        items: list[Any] = [{"role": "assistant", "content": value, **reasoning_beside(fields)}]
         answers = [Answer(items=items, place=place.path)]
     else:
         answers = answers_of(value, place)
