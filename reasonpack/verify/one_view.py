@@ -340,8 +340,8 @@ class OneView:
         message = self.message
         if message.content.strip() and not holds(self.begun + completion, message.content):
             raise NotChecked("content that the completion does not show")
-        at = max(0, last_place(completion, message.reasoning)) if message.thinks else 0
-        at += len(as_shown(completion, message.reasoning)) if message.thinks else 0
+        shown = as_shown(completion, message.reasoning) if message.thinks else ""
+        at = max(0, completion.find(shown)) + len(shown)
         for name in (call["function"]["name"] for call in message.calls):
             if (at := tool_name_end(completion, name, at)) < 0:
                 raise NotChecked("a call that the completion does not show")

@@ -147,8 +147,9 @@ def find_reasoning_end(message: Message, completion: str, closer: str) -> tuple[
     """
     if not message.thinks:
         return 0, 0
-    place = last_place(completion, message.reasoning)
-    behind = max(place, 0) + len(as_shown(completion, message.reasoning))
+    shown = as_shown(completion, message.reasoning)
+    place = completion.find(shown)  # the first one, as the answer may repeat its reasoning
+    behind = max(place, 0) + len(shown)
     at = completion.find(closer.strip(), behind) if closer.strip() else -1
     if at < 0 <= place and not completion[behind:].strip():  # cut off within the reasoning
         return len(completion), len(completion)

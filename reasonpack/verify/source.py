@@ -193,8 +193,9 @@ def decoded(record: Record, reading: Reading) -> dict[str, Any]:
         RecordError: it is no JSON object, or the new name of a field has another value already.
     """
     value: Any = decode(record.line) if record.row is None else record.row
-    if record.row is not None and isinstance(value, dict):  # nulls stay in arguments of calls
-        kept = {key: () if key in TOOLS else ARGUMENTS for key in value if value[key] is not None}
+    if record.row is not None and isinstance(value, dict):
+        some = () if reading.null_arguments == "drop" else ARGUMENTS  # which keep their nulls
+        kept = {key: () if key in TOOLS else some for key in value if value[key] is not None}
         value = {key: without_nulls(value[key], names) for key, names in kept.items()}
     if not isinstance(value, dict):
         raise RecordError("type", "", "expected an object", fix="Write one.")

@@ -95,10 +95,10 @@ def read_call(raw: Any, reading: Reading) -> Json:
     if isinstance(arguments, str):
         read = decode(arguments.encode(), "arguments")
         arguments = Arguments(read, arguments) if isinstance(read, dict) else read
-    elif reading.row and (bare := without_nulls(arguments)) != arguments:
-        if reading.null_arguments == "refuse":
-            raise Refused("a null in a struct of arguments")
-        arguments = bare if reading.null_arguments == "drop" else arguments
+    elif (
+        reading.row and reading.null_arguments == "refuse" and without_nulls(arguments) != arguments
+    ):
+        raise Refused("a null in a struct of arguments")
     if not isinstance(function.get("name"), str) or not isinstance(arguments, dict):
         raise Refused("a call: expected a function with name and arguments")
     call = {key: value for key, value in call.items() if value is not None}

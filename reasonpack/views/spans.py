@@ -293,6 +293,9 @@ def _history_spans(
     core, closer = (message.reasoning or "").strip(), behaviour.closer.strip()
     found = text.find(core, begin, end) if core else -1
     closed = text.find(closer, found + len(core), end) if found >= 0 and closer else -1
+    said = (message.content or "").strip()
+    if said and text.find(said, closed, end) < 0 <= text.find(said, begin, end):
+        closed = -1  # both are in the content, and the reasoning is not shown
     if closed >= 0:
         after = closed + len(closer)
         after += common_length(text, after, behaviour.closer[len(behaviour.closer.rstrip()) :])

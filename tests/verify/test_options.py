@@ -159,3 +159,21 @@ def test_nulls_of_structs_are_those_of_the_run(tmp_path: Path, how: str) -> None
     pack_files([str(source)], tmp_path / "packed", options)
     found = verify_dataset(tmp_path / "packed", [str(source)])
     assert (found.total, found.unchecked) == (0, {}), [str(one) for one in found.listed]
+
+
+def test_nulls_that_are_dropped_do_not_make_the_prompts_of_a_pair_differ(tmp_path: Path) -> None:
+    """The columns of a Parquet file have nulls of their own, by the calls of all rows in each."""
+    asking = {"role": "user", "content": [{"type": "text", "text": "And?"}]}
+    used = [said([{**USE, "input": {"a": 1}}]), asking]
+    better = [said([{**USE, "input": {"b": 2}}]), said([{"type": "text", "text": "Yes."}])]
+    worse = said([{"type": "text", "text": "No."}])
+    rows = [
+        {"chosen": [asking, *used, each], "rejected": [asking, *used, worse]} for each in better
+    ]
+    source = tmp_path / "a.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), source)
+    options = Options(tokenizer=str(TOKENIZER), null_arguments="drop", group_by="none")
+    pack_files([str(source)], tmp_path / "packed", options)
+    found = verify_dataset(tmp_path / "packed", [str(source)])
+    assert (found.total, found.unchecked) == (0, {}), [str(one) for one in found.listed]
+    assert found.checked["views"] == 4

@@ -98,3 +98,11 @@ def test_another_scope_in_the_manifest_is_found(tmp_path: Path) -> None:
         value["options"]["train_on"] = "all"
         packed.write(name, value)
     assert packed.compare().counts.keys() & {"RP309", "RP310"}
+
+
+def test_an_answer_that_repeats_its_reasoning() -> None:
+    message = Message("assistant", "Four", "Four")
+    text = "Four\n</think>\n\nFour<|im_end|>"
+    thought = find_reasoning_end(message, text, "</think>\n\n")
+    ((begin, end),) = stretches(message, text, thought, "</think>\n\n", ["response"])
+    assert text[begin:end] == "Four<|im_end|>"

@@ -309,11 +309,8 @@ def test_nulls_of_a_struct() -> None:
     assert answer(message).calls[0]["function"]["arguments"] == {"a": 1, "b": None}
     with pytest.raises(Refused):
         answer(message, row=True)
-    kept = [answer(message, row=True, null_arguments=how) for how in ("keep", "drop")]
-    assert [each.calls[0]["function"]["arguments"] for each in kept] == [
-        {"a": 1, "b": None},
-        {"a": 1},
-    ]
+    kept = answer(message, row=True, null_arguments="keep")
+    assert kept.calls[0]["function"]["arguments"] == {"a": 1, "b": None}
 
 
 # --- what is not known, and what must be refused -------------------------------------------------

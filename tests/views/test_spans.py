@@ -43,6 +43,15 @@ def test_opener_in_the_prompt_counts_to_the_reasoning() -> None:
     assert view.prompt.endswith("<think>\n")
 
 
+def test_reasoning_that_history_lacks_is_not_found_in_the_content() -> None:
+    history = answer("Pi<think></think>4", "Pi")
+    *_, view = views(rendering("tool_loop"), user("A"), history, user("B"), answer("C", "Q"))
+    assert spans_of(view)[2:4] == [
+        ("Pi<think></think>4<|im_end|>\n", "r_in", 1),
+        ("<|im_start|>user\nB<|im_end|>\n", "h", 2),
+    ]
+
+
 def test_spans_tile_a_view_whose_calls_are_not_all_shown() -> None:
     """Of two calls the template shows one; the name of the other is found in a later message."""
     first = "{% for c in (m.tool_calls or [])[:1] %}{{ '<|call|>' ~ c.function | tojson }}"
