@@ -14,7 +14,6 @@ format. A call with ids needs no chat template; if it has messages too, both are
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +31,7 @@ from reasonpack.records.call_formats import SESSIONS, drafts_of, format_of
 from reasonpack.records.call_messages import read_messages_of
 from reasonpack.records.call_tokens import read_number, read_tokens
 from reasonpack.records.conversation import Conversation
+from reasonpack.records.flags import LEAST, MOST
 from reasonpack.records.message import NOTHING_WRITTEN
 from reasonpack.records.prompt_memo import PromptMemo
 from reasonpack.records.readers.session import Line
@@ -219,8 +219,8 @@ def _weight(draft: CallDraft) -> float:
     value = draft.values.get("weight", 1)
     if type(value) not in (int, float):
         raise wrong_type("weight", type(value).__name__, "a number")
-    if not 0 <= value < math.inf:
-        what = f"got {str(value)[:30]}, expected a number that is 0 or more"
+    if value != 0 and not LEAST <= value <= MOST:
+        what = f"got {str(value)[:30]}, expected 0, or {LEAST:f} to {MOST:,.0f}"
         fix = "Write a negative advantage to train against an answer, or 0 to leave it out."
         raise RecordError("weight", "weight", what, fix=fix)
     return float(value)

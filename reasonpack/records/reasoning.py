@@ -250,7 +250,7 @@ def _join(parts: list[Part], path: str) -> tuple[str | None, str | None]:
                 )
                 raise RecordError("content", at, what, fix=fix)
             written = {"text": part.text, "thinking": part.thinking, "reasoning": part.reasoning}
-            text = same(at, written)
+            text = same(at, {name: one for name, one in written.items() if one} or written)
             thoughts.append(text or "")
         else:
             kind = "no type" if part.type is None else f"type {quoted(part.type)}"

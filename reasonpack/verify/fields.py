@@ -20,7 +20,7 @@ EMPTY: tuple[Any, ...] = (None, "", [], {})
 """Values that count as absent."""
 MEANT: tuple[tuple[str, Any], ...] = (
     *(("content", ""), ("value", ""), ("arguments", {})),
-    *(("prompt", ""), ("completion", ""), ("completion", [])),
+    *(("prompt", ""), ("prompt", []), ("completion", ""), ("completion", [])),
 )
 """Fields with an empty value that counts all the same."""
 

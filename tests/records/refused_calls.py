@@ -232,9 +232,18 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
     "a weight below 0": (
         ids(weight=-1),
         "weight",
-        "weight: got -1, expected a number that is 0 or more",
+        "weight: got -1, expected 0, or 0.000001 to 1,000,000",
         "Write a negative advantage",
     ),
+    **{
+        f"a weight of {weight}": (
+            ids(weight=weight),
+            "weight",
+            f"weight: got {weight}, expected 0, or 0.000001 to 1,000,000",
+            "or 0 to leave it out",
+        )
+        for weight in (1e300, 1e-300)
+    },
     "a reward that 32 bits cannot hold": (
         ids(reward=1e39),
         "type",

@@ -66,6 +66,7 @@ def test_text_of_any_service(name: str, role: str) -> None:
         {"type": "thinking", "thinking": [{"type": "text", "text": "Think one."}], "closed": True},
         {"type": "thinking", "thinking": [{"type": "text", "text": t} for t in ("Think ", "one.")]},
         {"type": "thinking", "thinking": "Think one.", "signature": ""},
+        {"type": "thinking", "thinking": "Think one.", "text": "", "reasoning": None},
         {"type": "reasoning_text", "text": "Think one."},
     ],
 )

@@ -313,6 +313,11 @@ def test_nulls_of_a_struct() -> None:
     assert kept.calls[0]["function"]["arguments"] == {"a": 1, "b": None}
 
 
+def test_a_completion_may_be_all_of_a_conversation() -> None:
+    read = read_chat({"prompt": [], "completion": [ASK, said("B")]}, Reading())
+    assert [one.role for one in read.messages] == ["user", "assistant"]
+
+
 # --- what is not known, and what must be refused -------------------------------------------------
 
 
