@@ -6,7 +6,6 @@ encoded_view([7, 8], [9], kinds=[0, 0, 3], messages=[0, 1, 1])  ── lay_out �
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -51,7 +50,6 @@ def encoded_views(
     conversations: Sequence[Sequence[EncodedView]],
     shared: Sequence[int] | None = None,
     *,
-    calls: Sequence[int] | None = None,
     extra: Mapping[str, Sequence[float]] | None = None,
 ) -> EncodedViews:
     """Put views together that share so many tokens with the view before them, or none.
@@ -59,22 +57,18 @@ def encoded_views(
     Args:
         conversations: their views.
         shared: how many tokens each has in common with the one before.
-        calls: the call that each view is.
         extra: values for the completions of the views, by optional column; one for each view.
     """
     views = [view for conversation in conversations for view in conversation]
     shared = shared or [0] * len(views)
     runs: list[Run] = []
     tokens: list[int] = []
-    run_call: list[int] = []
     values: dict[str, list[float]] = {name: [] for name in extra or {}}
     for number, (view, left_out) in enumerate(zip(views, shared, strict=True)):
         flags = [False] * len(view.prompt) + [True] * len(view.completion)
         each = [*zip(view.kinds, view.messages, flags, strict=True)][left_out:]
         runs += [(stop, *what) for stop, what in enumerate(each, len(runs) + 1)]
         tokens += view.tokens[left_out:]
-        call = calls[number] if calls else -1
-        run_call += ([-1] * len(view.prompt) + [call] * len(view.completion))[left_out:]
         for name, each_view in (extra or {}).items():
             values[name] += ([9.0] * len(view.prompt) + [each_view[number]] * len(view.completion))[
                 left_out:
@@ -83,24 +77,13 @@ def encoded_views(
     array.setflags(write=False)  # laying out must not write into its input
     ends = [len(view.tokens) for view in views]
     bounds = [0, *accumulate(map(len, conversations))]
-    made = encoded.encoded_views(
+    return encoded.encoded_views(
         array,
         runs,
         shared=shared,
         end=ends,
         bounds=bounds,
         extra={name: np.array(each) for name, each in values.items()},
-    )
-    if calls is None:
-        return made
-    starts = np.union1d(made.run_start, np.flatnonzero(np.diff(run_call)) + 1)
-    of = np.searchsorted(made.run_start, starts, "right") - 1
-    return replace(
-        made,
-        run_start=starts,
-        run_kind=made.run_kind[of],
-        run_message=made.run_message[of],
-        run_call=np.array(run_call, np.int32)[starts],
     )
 
 

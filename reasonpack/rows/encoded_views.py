@@ -6,7 +6,9 @@ view 2   h1 r_in1 h2 t2 r_out2     shared   0            │ 1
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import pairwise
 from types import MappingProxyType
@@ -31,7 +33,7 @@ class EncodedViews:
     Attributes:
         tokens: i32[N], those of each view, one view after another.
         trained: bool[N], whether each token is trained, as part of a chosen or rejected answer.
-        run_start: i64[R], where kind, message, call or view changes in `tokens`.
+        run_start: i64[R], where kind, message or view changes in `tokens`.
         run_kind: u8[R], the `Kind` of each run.
         run_message: i32[R], the message that each run belongs to, −1 for none.
         base: for each view an earlier view of its conversation that begins with the same `shared`
@@ -43,8 +45,6 @@ class EncodedViews:
         bounds: C + 1 integers; conversation c has the views from `bounds[c]` to `bounds[c + 1]`.
         extra: optional columns by name (`optional.FILLS`), [N] each; the values of tokens that are
             not trained are arbitrary.
-        run_call: i32[R], the index in the conversation of the call whose completion each run is
-            part of, −1 for none; None without calls.
     """
 
     tokens: I32
@@ -59,7 +59,49 @@ class EncodedViews:
     first_trained: Sequence[int]
     bounds: Sequence[int]
     extra: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    run_call: I32 | None = None
+
+    def without(self, left: AbstractSet[int]) -> EncodedViews:
+        """Return the views that are not in `left`, as if only they existed.
+
+        Tokens that a view shares with no other view but those in `left` become its own.
+        """
+        if not left:
+            return self
+        kept = [view for view in range(len(self.end)) if view not in left]
+        base, shared = [], []
+        parts: list[tuple[int, int, bool]] = []  # of `tokens`, and whether it is of the view itself
+        for view in kept:
+            own, holder, stop = [], view, self.end[view]
+            while holder == view or holder in left:
+                origin, begin = self.origin[holder], self.shared[holder]
+                own.append((origin + begin, origin + stop, holder == view))
+                holder, stop = self.base[holder], begin
+            parts += reversed(own)
+            base.append(ROOT if holder == ROOT else bisect_left(kept, holder))
+            shared.append(stop)
+        start, stops, is_own = np.array(parts, np.int64).reshape(-1, 3).T
+        lengths = stops - start
+        source = np.repeat(stops - np.cumsum(lengths), lengths) + np.arange(lengths.sum())
+        end = [self.end[view] for view in kept]
+        sizes = np.array(end, np.int64) - np.array(shared, np.int64)
+        ends = np.cumsum(sizes)
+        run = np.searchsorted(self.run_start, source, "right") - 1
+        changes = np.diff(run, prepend=-1) != 0
+        changes[(ends - sizes)[sizes > 0]] = True
+        return EncodedViews(
+            tokens=self.tokens[source],
+            trained=self.trained[source] & np.repeat(is_own > 0, lengths),
+            run_start=np.flatnonzero(changes),
+            run_kind=self.run_kind[run[changes]],
+            run_message=self.run_message[run[changes]],
+            base=base,
+            shared=shared,
+            origin=(ends - end).tolist(),
+            end=end,
+            first_trained=[self.first_trained[view] for view in kept],
+            bounds=[bisect_left(kept, bound) for bound in self.bounds],
+            extra={name: values[source] for name, values in self.extra.items()},
+        )
 
 
 def encoded_views(
@@ -71,7 +113,7 @@ def encoded_views(
     bounds: Sequence[int],
     extra: Mapping[str, NDArray[Any]] = MappingProxyType({}),
 ) -> EncodedViews:
-    """Make `EncodedViews` without calls, where each view may share tokens with the one before it.
+    """Make `EncodedViews` where each view may share tokens with the one before it.
 
     `runs` tile `tokens`: each begins where the one before it ends, and none crosses the end of a
     view. A run that ends no later than an earlier one is empty.

@@ -25,7 +25,7 @@ preceded by an untrained copy of P, which is a child of the parent of P:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from types import MappingProxyType
@@ -49,11 +49,10 @@ class Forest:
         parent: for each view the view whose branch its own branch leaves; −1 for a root.
         at: for each view the depth where its own branch begins, which is how many of its tokens
             are in other branches; its length if all are.
-        end: for each view the depth where its own branch ends: its length, or less in a forest of
-            some views only, where a branch ends with the last token that one of these views needs.
+        end: for each view the depth where its own branch ends: its length, or less in a part of a
+            forest (`split`), where a branch ends with the last token that a view there needs.
         below: for each conversation, (view, depth) → first token → the view whose branch leaves
             the branch of the former view at that depth; in the order of the views.
-        members: for each conversation, the views that are in this forest.
         trained: bool[N], which of `views.tokens` are trained by any view.
         weights: f64[N], the sum of the loss weights of all views that train each of
             `views.tokens`; None without loss weights.
@@ -66,7 +65,6 @@ class Forest:
     at: list[int]
     end: list[int]
     below: list[dict[tuple[int, int], dict[int, int]]]
-    members: list[Sequence[int]]
     trained: NDArray[np.bool_]
     weights: NDArray[np.float64] | None = None
     call: I32 | None = None
@@ -150,15 +148,13 @@ class LaidOut:
 
 def plant(views: EncodedViews) -> Forest:
     """Insert the views of each conversation, in order, into one trie per conversation."""
-    weights = None if "loss_weights" not in views.extra else np.zeros(len(views.tokens))
-    call = None if views.run_call is None else np.full(len(views.tokens), -1, np.int32)
-    trained = np.zeros(len(views.tokens), bool)
-    forest = Forest(views, [], [], [*views.end], [], [], trained, weights, call)
-    train_own(forest, slice(None))
+    trained, weights = views.trained.copy(), None
+    if "loss_weights" in views.extra:
+        weights = np.where(trained, views.extra["loss_weights"], 0.0)
+    forest = Forest(views, [], [], [*views.end], [], trained, weights)
     for first, stop in pairwise(views.bounds):
         below: dict[tuple[int, int], dict[int, int]] = {}
         forest.below.append(below)
-        forest.members.append(range(first, stop))
         for view in range(first, stop):
             parent, at = _branch_point(forest, below, view)
             forest.parent.append(parent)
@@ -166,8 +162,7 @@ def plant(views: EncodedViews) -> Forest:
             if at < views.end[view]:
                 token = views.tokens.item(views.origin[view] + at)
                 below.setdefault((parent, at), {})[token] = view
-            if views.first_trained[view] < at:
-                train_above(forest, view)
+            _train_above(forest, view)
     return forest
 
 
@@ -201,32 +196,17 @@ def _branch_point(
     return branch, depth
 
 
-def train_own(forest: Forest, tokens: slice, *, trains: bool = True) -> None:
-    """Mark what `tokens` of views train themselves; without `trains`, mark all as untrained."""
-    views = forest.views
-    forest.trained[tokens] = views.trained[tokens] & trains
-    if forest.weights is not None:
-        weights = views.extra["loss_weights"][tokens]
-        forest.weights[tokens] = np.where(forest.trained[tokens], weights, 0.0)
-    if forest.call is not None and views.run_call is not None:
-        sizes = np.diff(views.run_start, append=len(views.tokens))
-        forest.call[tokens] = np.repeat(views.run_call, sizes)[tokens] if trains else -1
-
-
-def train_above(forest: Forest, view: int) -> None:
+def _train_above(forest: Forest, view: int) -> None:
     """Mark what a view trains in the branches above its own, and add its loss weights there."""
     views, branch, stop = forest.views, forest.parent[view], forest.at[view]
     while stop > views.first_trained[view]:
         begin = max(views.first_trained[view], forest.at[branch])
-        here, there = views.origin[view], views.origin[branch]
-        trained = views.trained[here + begin : here + stop]
-        if forest.call is not None:
-            new = np.flatnonzero(trained & ~forest.trained[there + begin : there + stop]) + begin
-            forest.call[there + new] = forest.call[here + new]
-        forest.trained[there + begin : there + stop] |= trained
+        here = slice(views.origin[view] + begin, views.origin[view] + stop)
+        there = slice(views.origin[branch] + begin, views.origin[branch] + stop)
+        forest.trained[there] |= views.trained[here]
         if forest.weights is not None:
-            weights = views.extra["loss_weights"][here + begin : here + stop]
-            forest.weights[there + begin : there + stop] += np.where(trained, weights, 0.0)
+            weights = views.extra["loss_weights"][here]
+            forest.weights[there] += np.where(views.trained[here], weights, 0.0)
         branch, stop = forest.parent[branch], begin
 
 
@@ -246,8 +226,8 @@ def lay_out(forest: Forest, number: int = 0, *, layout: Layout = "onepass") -> L
         RecordError: a view has no prompt.
     """
     views, below = forest.views, forest.below[number]
-    own = forest.members[number]
     first, stop = views.bounds[number : number + 2]
+    own = range(first, stop)
     if any(views.first_trained[view] == 0 for view in own):
         what = "a view without any prompt token, expected something that the model answers"
         raise RecordError("view", "messages", what, fix="put a user message before the answer")

@@ -140,7 +140,6 @@ class GroupForest:
             at=[each.at for each in branches],
             end=[each.end for each in branches],
             below=[self._below],
-            members=[range(len(branches))],
             trained=columns["trained"],
             weights=columns["weight"],
             call=columns["call"],
@@ -169,7 +168,6 @@ class GroupForest:
             first_trained=[each.first_trained for each in branches],
             bounds=[0, len(branches)],
             extra={name: _column(branches, name) for name in self._values},
-            run_call=call[changes],
         )
 
     # --- where a call leaves the tree ----------------------------------------------------

@@ -104,7 +104,7 @@ def write(
 ) -> list[Sample]:
     """Write the samples of conversations, each given as its id and its layout.
 
-    `calls`, to which `forest.views.run_call` refers, are those of each conversation.
+    `calls`, to which `forest.call` refers, are those of each conversation.
     """
     made = _write(forest, laid_out)
     if calls is None:
@@ -184,7 +184,7 @@ def _with_calls(samples: Sequence[Sample], calls: Calls) -> list[Sample]:
     """
     of = [sample.segments.call for sample in samples]
     held = [set(call.tolist()) - {-1} for call in of if call is not None]
-    assert len(held) == len(samples), "calls without run_call"
+    assert len(held) == len(samples), "calls, and a forest without"
     held[0] |= set(range(len(calls.id))).difference(*held)
     written = []
     for sample, call, numbers_of in zip(samples, of, held, strict=True):

@@ -1,4 +1,4 @@
-"""A forest that is too long for a row → several samples, or a forest without some views.
+"""A forest that is too long for a row → several samples.
 
     views 1 … 4 of a conversation, in the order in which they are written
 
@@ -6,10 +6,9 @@
     divided         1 2           h1 t1 r_out1 r_in1 h2 t2 r_out2
                     3 4           h1 r_in1 h2 r_in2 h3 …       what 2 has too is not trained again
 
-`leave_out` removes views from a forest. `divide` cuts the views of a forest into runs of
-neighbours, each of which becomes a sample; a token that several runs hold is trained in the first.
-Of all divisions whose samples fit in a row it takes one with the fewest tokens, and of those one
-with the fewest samples.
+`divide` cuts the views of a forest into runs of neighbours, each of which becomes a sample; a token
+that several runs hold is trained in the first. Of all divisions whose samples fit in a row it takes
+one with the fewest tokens, and of those one with the fewest samples.
 
 In pre-order, the longest prefix that a view shares with any earlier view is the one that it shares
 with the view directly before it. So a view adds to its run the tokens that it does not share with
@@ -28,112 +27,10 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonpack.rows.encoded_views import ROOT, EncodedViews
-from reasonpack.rows.forest import Forest, LaidOut, Stretch, preorder, train_above, train_own
+from reasonpack.rows.encoded_views import ROOT
+from reasonpack.rows.forest import Forest, LaidOut, Stretch, preorder
 
 I64 = NDArray[np.int64]
-
-
-# --- views that are left out -----------------------------------------------------------
-
-
-def leave_out(forest: Forest, number: int, left: Sequence[int]) -> Forest:
-    """Return the forest without the views `left` of a conversation, as if only the others existed.
-
-    At least one view of the conversation must remain.
-    """
-    out, encoded = set(left), forest.views
-    kept = [view for view in forest.members[number] if view not in out]
-    part = replace(
-        _part(forest, number, kept),
-        trained=forest.trained.copy(),
-        weights=None if forest.weights is None else forest.weights.copy(),
-        call=None if forest.call is None else forest.call.copy(),
-    )
-    for view in range(*encoded.bounds[number : number + 2]):
-        start, end = encoded.origin[view], encoded.end[view]
-        tokens = slice(start + encoded.shared[view], start + end)
-        train_own(part, tokens, trains=view not in out)
-    for view in kept:
-        if encoded.first_trained[view] < forest.at[view]:
-            train_above(part, view)
-    return replace(part, views=_relabelled(part, number, left))
-
-
-def _relabelled(part: Forest, number: int, left: Sequence[int]) -> EncodedViews:
-    """Give tokens of left-out answers the kind and message of a kept view that trains them."""
-    views = part.views
-    shared = [view for view in left if part.end[view] > views.first_trained[view]]
-    if not shared:
-        return views
-    lengths = np.diff(views.run_start, append=len(views.tokens))
-    kind, message = np.repeat(views.run_kind, lengths), np.repeat(views.run_message, lengths)
-    new_kind, new_message = kind.copy(), message.copy()
-    for other in reversed(part.members[number]):  # the first that trains a token wins
-        path = _path(part, other, views.end[other])
-        for view in shared:
-            begin = max(views.first_trained[view], views.first_trained[other])
-            if begin < (stop := path.get(view, 0)):
-                here, there = views.origin[view], views.origin[other]
-                to, from_ = (slice(start + begin, start + stop) for start in (here, there))
-                new_kind[to], new_message[to] = kind[from_], message[from_]
-    changes = np.zeros(len(views.tokens) + 1, bool)
-    changes[views.run_start] = True
-    changes[1:-1] |= (np.diff(new_kind) != 0) | (np.diff(new_message) != 0)
-    run_start = np.flatnonzero(changes[:-1])
-    run_call = views.run_call
-    if run_call is not None:
-        run_call = np.repeat(run_call, lengths)[run_start]
-    return replace(
-        views,
-        run_start=run_start,
-        run_kind=new_kind[run_start],
-        run_message=new_message[run_start],
-        run_call=run_call,
-    )
-
-
-def _part(forest: Forest, number: int, views: Sequence[int]) -> Forest:
-    """Return the forest with only some views of a conversation; `trained` stays as it is."""
-    first, stop = forest.views.bounds[number : number + 2]
-    end = [*forest.end]
-    end[first:stop] = forest.at[first:stop]
-    for view in views:
-        _cover(forest, end, view)
-    below = {
-        place: kept
-        for place, branches in forest.below[number].items()
-        if (
-            kept := {token: each for token, each in branches.items() if end[each] > forest.at[each]}
-        )
-    }
-    all_below, members = [*forest.below], [*forest.members]
-    all_below[number], members[number] = below, views
-    return replace(forest, end=end, below=all_below, members=members)
-
-
-def _cover(forest: Forest, end: list[int], view: int) -> list[tuple[int, int, int]]:
-    """Raise the `end` of branches, in place, until they hold a view.
-
-    Returns:
-        The stretches added, from the end of the view upwards: branch, depth of the first token,
-        one past the last. Together they are one contiguous part at the end of the view.
-    """
-    new: list[tuple[int, int, int]] = []
-    branch, depth = view, forest.views.end[view]
-    while branch != ROOT:
-        held, at = end[branch], forest.at[branch]
-        if at < depth:
-            if held < depth:
-                end[branch] = depth
-                new.append((branch, held, depth))
-            if held > at:
-                break
-        branch, depth = forest.parent[branch], min(at, depth)
-    return new
-
-
-# --- a forest → several samples --------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,9 +73,50 @@ def divide(forest: Forest, number: int, whole: LaidOut, max_length: int) -> Laid
     )
 
 
+def _part(forest: Forest, number: int, views: Sequence[int]) -> Forest:
+    """Return the forest with only some views of a conversation; `trained` stays as it is."""
+    first, stop = forest.views.bounds[number : number + 2]
+    end = [*forest.end]
+    end[first:stop] = forest.at[first:stop]
+    for view in views:
+        _cover(forest, end, view)
+    below = {
+        place: kept
+        for place, branches in forest.below[number].items()
+        if (
+            kept := {token: each for token, each in branches.items() if end[each] > forest.at[each]}
+        )
+    }
+    all_below = [*forest.below]
+    all_below[number] = below
+    return replace(forest, end=end, below=all_below)
+
+
+def _cover(forest: Forest, end: list[int], view: int) -> list[tuple[int, int, int]]:
+    """Raise the `end` of branches, in place, until they hold a view.
+
+    Returns:
+        The stretches added, from the end of the view upwards: branch, depth of the first token,
+        one past the last. Together they are one contiguous part at the end of the view.
+    """
+    new: list[tuple[int, int, int]] = []
+    branch, depth = view, forest.views.end[view]
+    while branch != ROOT:
+        held, at = end[branch], forest.at[branch]
+        if at < depth:
+            if held < depth:
+                end[branch] = depth
+                new.append((branch, held, depth))
+            if held > at:
+                break
+        branch, depth = forest.parent[branch], min(at, depth)
+    return new
+
+
 def _order(forest: Forest, number: int, written: Sequence[Stretch]) -> _Order:
     """Return the views in the order in which `written`, their common layout, completes them."""
-    views = sorted(forest.members[number], key=_written_order(forest, written))
+    bounds = forest.views.bounds[number : number + 2]
+    views = sorted(range(*bounds), key=_written_order(forest, written))
     cuts, reach = forest.cuts(number), [*forest.at]
     shared, siblings = [], []
     latest: dict[tuple[int, int], int] = {}  # the view that last added a trained child

@@ -107,7 +107,8 @@ class CallGroups(Work[Group]):
                 notes[note] += 1
                 if example:
                     examples.append(example)
-        planted, laid_out, _ = self.limits.lay_out(forest.finish(), 0, [0] * len(kept))
+        planted = forest.finish()
+        laid_out = self.limits.lay_out(planted, 0)
         ids = ids_of_copies(group.id, group.times)
         values = columns_of_calls([each.call for each in kept])
         samples = write(planted, [(id_, laid_out) for id_ in ids], values)

@@ -110,12 +110,18 @@ class Chats(Work[Record]):
             if self.weighs:
                 of = [(each.conversation, each.messages) for each in batch]
                 views = weighed(views, of, self.options.loss_weights)
-            forest = plant(views)
+            messages = [message for each in batch for message in each.messages]
+            left = self.limits.left_out(messages, views.end)
+            forest = plant(views.without(left.keys()))
         laid, written = self.laid, list[tuple[str, LaidOut]]()
         for number, each in enumerate(batch):
+            own = range(*views.bounds[number : number + 2])
+            left_out = [left[view] for view in own if view in left]
             try:
+                if len(left_out) == len(own):
+                    raise self.limits.nothing_fits(left_out)
                 with stage("lay out"):
-                    forest, laid_out, left_out = self.limits.lay_out(forest, number, each.messages)
+                    laid_out = self.limits.lay_out(forest, number)
             except RecordError as error:
                 self.reject(each.position, each.record, error)
                 continue

@@ -161,19 +161,20 @@ class Again:
         except LostViewsError as error:
             raise self.old.untold(f"conversation {id_!r}: {error}") from error
         forest = plant(views)
-        planted, was, _ = self.old.limits.lay_out(forest, 0, messages)
-        if not _same(write(planted, [(id_, was)]), group):
+        was = self.old.limits.lay_out(forest, 0)
+        if not _same(write(forest, [(id_, was)]), group):
             raise self.old.untold(f"conversation {id_!r}, from which views were left out")
         count_laid_out([was], self.before)
         if not (often := self.drawn.get(id_, 1)):
             return []
-        found = map(self.limits.too_long, messages, views.end)
-        left = [each for each in found if each is not None]
-        if self.limits.options.overlong == "split" and len(left) == len(messages):
-            self._reject(id_, left)
+        left = self.limits.left_out(messages, views.end)
+        out = list(left.values())
+        if len(out) == len(messages):
+            self._reject(id_, out)
             return []
+        planted = plant(views.without(left.keys())) if left else forest
         try:
-            planted, now, out = self.limits.lay_out(forest, 0, messages)
+            now = self.limits.lay_out(planted, 0)
         except RecordError as error:
             raise self._undivided(id_, error) from error
         count_laid_out([now] * often, self.after)

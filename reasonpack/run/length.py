@@ -16,7 +16,7 @@ from msgspec import Struct
 from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError
 from reasonpack.rows.forest import Forest, LaidOut, lay_out
-from reasonpack.rows.split import divide, leave_out
+from reasonpack.rows.split import divide
 
 LONGEST_TEXT, CHARACTERS_OF_A_TOKEN = 1 << 24, 16
 """A view of more characters than the first, and than the second for each token of --max-position,
@@ -88,43 +88,35 @@ class Limits(Struct, frozen=True):
             return LeftOut(message, tokens, "tokens", "--max-position", view)
         return None
 
-    def lay_out(
-        self, forest: Forest, number: int, messages: Sequence[int]
-    ) -> tuple[Forest, LaidOut, list[LeftOut]]:
-        """Lay out conversation `number` of a forest; `messages` are those of its views.
+    def left_out(self, messages: Sequence[int], tokens: Sequence[int]) -> dict[int, LeftOut]:
+        """Return which views `--overlong split` leaves out; each has a message and so many tokens.
 
         Returns:
-            The forest without views that are too long, its layout, and what was left out.
+            What is left out, by the index of its view.
+        """
+        if self.options.overlong != "split":
+            return {}
+        found = enumerate(map(self.too_long, messages, tokens))
+        return {view: out for view, out in found if out is not None}
+
+    def lay_out(self, forest: Forest, number: int) -> LaidOut:
+        """Lay out conversation `number` of a forest, which has at least one view.
 
         Raises:
-            RecordError: no view fits; or one does not and `--overlong` is not `split`.
+            RecordError: it is too long, and `--overlong` is not `split`.
         """
-        row, layout = self.options.max_length, self.options.layout
-        if self.options.overlong != "split":
-            laid_out = lay_out(forest, number, layout=layout)
-            view = self.max_position
-            if view is not None and laid_out.longest_view > view:
-                raise self._overlong(
-                    f"a view of {laid_out.longest_view:,} tokens", "--max-position", view
-                )
+        laid_out = lay_out(forest, number, layout=self.options.layout)
+        row, view = self.options.max_length, self.max_position
+        if self.options.overlong == "split":
             if row is not None and laid_out.longest_sample > row:
-                raise self._overlong(
-                    f"a sample of {laid_out.longest_sample:,} tokens", "--max-length", row
-                )
-            return forest, laid_out, []
-        left = {
-            view: out
-            for view, message in zip(forest.members[number], messages, strict=True)
-            if (out := self.too_long(message, forest.views.end[view]))
-        }
-        if len(left) == len(messages):
-            raise self.nothing_fits(left.values())
-        if left:
-            forest = leave_out(forest, number, list(left))
-        laid_out = lay_out(forest, number, layout=layout)
-        if row is not None and laid_out.longest_sample > row:
-            laid_out = divide(forest, number, laid_out, row)
-        return forest, laid_out, list(left.values())
+                laid_out = divide(forest, number, laid_out, row)
+        elif view is not None and laid_out.longest_view > view:
+            what = f"a view of {laid_out.longest_view:,} tokens"
+            raise self._overlong(what, "--max-position", view)
+        elif row is not None and laid_out.longest_sample > row:
+            what = f"a sample of {laid_out.longest_sample:,} tokens"
+            raise self._overlong(what, "--max-length", row)
+        return laid_out
 
     def nothing_fits(self, views: Iterable[LeftOut]) -> RecordError:
         """Return the error of a conversation without a view that fits; it names the shortest."""

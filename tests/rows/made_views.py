@@ -148,6 +148,17 @@ def view_lists(draw: st.DrawFn) -> list[EncodedView]:
     return views
 
 
+def shared_beginnings(made: Sequence[Sequence[EncodedView]], data: st.DataObject) -> list[int]:
+    """Draw for each view how many tokens it leaves to the view before it, which begins so too."""
+    shared: list[int] = []
+    for views in made:
+        for before, view in itertools.pairwise([encoded_view([], []), *views]):
+            pairs = zip(before.prompt, view.prompt, strict=False)
+            same = len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
+            shared.append(data.draw(st.integers(0, same)))
+    return shared
+
+
 STRIPPED = [  # h1 = 10 11, t1 = 20 21, r1 = 30 31, h2 = 12 13, t2 = 22, r2 = 32
     encoded_view([10, 11], [20, 21, 30, 31], kinds=[0, 0, 1, 1, 3, 3], messages=[0, 0, 1, 1, 1, 1]),
     encoded_view(

@@ -90,6 +90,9 @@ def test_equal_pairs_are_trained_once_with_the_weights_of_all(
     found = per_call(rows)
     assert len({pair for _, pair in found}) == found.total()
     assert set(found) <= set(expected_per_call(calls))
+    listed, ids = [id_ for row in rows for id_ in row["call_id"]], {call.id for call in calls}
+    assert set(listed) == ids
+    assert layout == "npass" or len(listed) == len(ids)
 
 
 @settings(max_examples=40)

@@ -20,10 +20,12 @@ from hypothesis import strategies as st
 from made_views import KEPT, STRIPPED, view_lists
 
 from reasonpack.choices import Layout
-from reasonpack.rows.forest import Forest, LaidOut, lay_out, plant
+from reasonpack.rows.encoded_views import EncodedViews
+from reasonpack.rows.forest import LaidOut, lay_out, plant
 from reasonpack.rows.replant import LostViewsError, ends_of, views_of
 from reasonpack.rows.sample import Calls, Sample, write
-from reasonpack.rows.split import divide, leave_out
+from reasonpack.rows.split import divide
+from tests.changed import replace
 
 LAYOUTS = st.sampled_from(("onepass", "npass"))
 LIMITS = st.integers(1, 30)
@@ -40,12 +42,12 @@ def told(views: Sequence[EncodedView]) -> list[EncodedView]:
     return made
 
 
-def within(forest: Forest, layout: Layout, limit: int) -> tuple[LaidOut, list[Sample]] | None:
+def within(views: EncodedViews, layout: Layout, limit: int) -> tuple[LaidOut, list[Sample]] | None:
     """Lay out what fits, as a run does; None if nothing does."""
-    left = [view for view in forest.members[0] if forest.views.end[view] > limit]
-    if len(left) == len(forest.members[0]):
+    left = {view for view, end in enumerate(views.end) if end > limit}
+    if len(left) == len(views.end):
         return None
-    forest = leave_out(forest, 0, left) if left else forest
+    forest = plant(views.without(left))
     made = lay_out(forest, layout=layout)
     if made.longest_sample > limit and layout == "onepass":
         made = divide(forest, 0, made, limit)
@@ -70,8 +72,8 @@ def content(samples: Sequence[Sample]) -> list[tuple[list[float], ...]]:
 def outcome(views: list[EncodedView], layout: Layout, old: int, new: int) -> str:
     """Lay out within both limits, from the views and from the samples of the old; compare."""
     weights = {"loss_weights": [1.0 + number / 7 for number in range(len(views))]}
-    forest = plant(encoded_views([views], extra=weights))
-    before = within(forest, layout, old)
+    encoded = encoded_views([views], extra=weights)
+    before = within(encoded, layout, old)
     assume(before is not None)
     assert before is not None
     was, samples = before
@@ -83,10 +85,10 @@ def outcome(views: list[EncodedView], layout: Layout, old: int, new: int) -> str
     if (len(ends), sum(ends.values())) != (was.views, was.naive_tokens):
         return "fewer"
     assert (messages, found.end) == (sorted(ends), [ends[each] for each in messages])
-    back = within(plant(found), layout, old)
+    back = within(found, layout, old)
     if back is None or content(back[1]) != content(samples):
         return "other samples"
-    here, there = within(plant(found), layout, new), within(forest, layout, new)
+    here, there = within(found, layout, new), within(encoded, layout, new)
     if here is None or there is None:
         assert here is there
         return "nothing fits"
@@ -151,9 +153,9 @@ def refused(sample: Sample) -> str:
 
 
 def one_sample(views: Sequence[EncodedView], calls: Calls | None = None) -> Sample:
-    forest = plant(encoded_views([views], calls=[0] * len(views) if calls else None))
-    (sample,) = write(forest, [("x", lay_out(forest))], calls)
-    return sample
+    forest = plant(encoded_views([views]))
+    (sample,) = write(forest, [("x", lay_out(forest))])
+    return replace(sample, calls=calls)
 
 
 def test_what_cannot_be_told_is_said() -> None:

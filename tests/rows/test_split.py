@@ -16,16 +16,15 @@ from typing import Any
 import numpy as np
 import pytest
 from encoded import EncodedView, encoded_view, encoded_views
-from hypothesis import assume, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from made_views import STRIPPED, check_tiles, columns, pairs, per_token, reference, view_lists
+from made_views import STRIPPED, check_tiles, columns, pairs, reference, view_lists
 from oracle import check_row, visible
 
-from reasonpack.choices import Layout
 from reasonpack.rows import split
 from reasonpack.rows.forest import LaidOut, lay_out, plant
 from reasonpack.rows.sample import Sample, write
-from reasonpack.rows.split import divide, leave_out
+from reasonpack.rows.split import divide
 from tests.changed import replace
 
 Path = tuple[int, ...]
@@ -158,50 +157,6 @@ def test_a_conversation_of_a_batch_is_divided_as_alone(
         assert found == [columns(sample) for sample in divided(views, longest)[1]]
 
 
-@pytest.mark.parametrize("layout", ["onepass", "npass"])
-@settings(max_examples=80)
-@given(views=view_lists(), data=st.data())
-def test_views_that_are_left_out_leave_the_others_as_they_are(
-    layout: Layout, views: list[EncodedView], data: st.DataObject
-) -> None:
-    left = data.draw(st.sets(st.integers(0, len(views) - 1)))
-    kept = [view for number, view in enumerate(views) if number not in left]
-    assume(kept)
-    forest = plant(encoded_views([[encoded_view([7], [8])], views]))
-    forest = leave_out(forest, 1, [number + 1 for number in left])
-    found = lay_out(forest, 1, layout=layout)
-    trained, held = Counter[tuple[bytes, int]](), Counter[Path]()
-    for sample in write(forest, [("x", found)]):
-        row = columns(sample)
-        trained += check_row(row)
-        held.update(seen_paths(row))
-    assert trained == pairs(kept)
-    assert set(held) == prefixes([tuple(view.tokens) for view in kept])
-    alone = lay_out(plant(encoded_views([kept])), layout=layout)
-    for name in ("views", "longest_view", "longest_sample", "npass_tokens", "naive_tokens"):
-        assert getattr(found, name) == getattr(alone, name)
-    other = lay_out(forest, 0)
-    assert write(forest, [("x", other)])[0].labels.tolist() == [-100, 8]
-
-
-@settings(max_examples=80)
-@given(views=view_lists(), left=st.integers(0, 5), room=st.integers(0, 4))
-def test_what_remains_is_divided_like_any_other(
-    views: list[EncodedView], left: int, room: int
-) -> None:
-    assume(left < len(views) > 1)
-    kept = [view for number, view in enumerate(views) if number != left]
-    max_length = max(len(view.tokens) for view in kept) + room
-    forest = plant(encoded_views([views]))
-    forest = leave_out(forest, 0, [left])
-    made = lay_out(forest)
-    if made.longest_sample > max_length:
-        made = divide(forest, 0, made, max_length)
-    samples = write(forest, [("x", made)])
-    assert sum((check_row(columns(sample)) for sample in samples), Counter()) == pairs(kept)
-    assert max(sample.length for sample in samples) <= max_length
-
-
 def test_by_hand() -> None:
     """The history that the second view needs is repeated; each sample holds one view."""
     made, (first, second) = divided(STRIPPED, 8)
@@ -210,21 +165,6 @@ def test_by_hand() -> None:
     assert second.input_ids.tolist() == [10, 11, 30, 31, 12, 13, 22, 32]
     assert second.labels.tolist() == [-100] * 6 + [22, 32]
     assert (made.extra_samples, made.extra_tokens) == (1, 2)
-
-
-def test_what_an_answer_shares_with_one_that_is_left_out_is_its_own() -> None:
-    kinds = [[0, 1, 1, 3], [0, 1, 3]]
-    views = [
-        encoded_view([1], [2, 3, 4], kinds=kinds[0], messages=[0, 1, 1, 1]),
-        encoded_view([1], [2, 5], kinds=kinds[1], messages=[0, 7, 7]),
-        encoded_view([1], [2, 3], kinds=kinds[1], messages=[0, 8, 8]),
-    ]
-    forest = leave_out(plant(encoded_views([views])), 0, [0])
-    (sample,) = write(forest, [("x", lay_out(forest))])
-    assert sample.input_ids.tolist() == [1, 2, 3, 2, 5]
-    assert sample.labels.tolist() == [-100, 2, 3, -100, 5]
-    found = [spread[:2] for spread in per_token(sample)]
-    assert found == [(0, 0), (1, 7), (3, 8), (1, 7), (3, 7)]
 
 
 def test_a_leaf_of_one_sample_goes_on_in_another() -> None:
@@ -291,43 +231,3 @@ def test_a_wrong_division_is_caught(fault: Any, monkeypatch: pytest.MonkeyPatch)
     assert all(is_best(*case) for case in CASES)
     monkeypatch.setattr(split, "_division", fault)
     assert not all(is_best(*case) for case in CASES)
-
-
-@settings(max_examples=200)
-@given(view_lists(), st.integers(0, 9), st.data())
-def test_views_that_stay_keep_their_weights_and_calls(
-    views: list[EncodedView], room: int, data: st.DataObject
-) -> None:
-    """Weights of equal pairs add up, of views that stay; the first of them owns a pair."""
-    weights = data.draw(
-        st.lists(st.sampled_from([0.5, 1.0, 2.0]), min_size=len(views), max_size=len(views))
-    )
-    left = data.draw(st.sets(st.integers(0, len(views) - 1), max_size=len(views) - 1))
-    calls = range(len(views))
-    forest = plant(encoded_views([views], calls=calls, extra={"loss_weights": weights}))
-    if left:
-        forest = leave_out(forest, 0, sorted(left))
-    whole = lay_out(forest)
-    longest = max(len(views[view].tokens) for view in calls if view not in left)
-    most = longest + room
-    made = divide(forest, 0, whole, most) if whole.longest_sample > most else whole
-    wanted: Counter[Path] = Counter()
-    owner: dict[Path, int] = {}
-    for number in calls if not left else sorted({*calls} - left):
-        view = views[number]
-        for stop in range(len(view.prompt) + 1, len(view.tokens) + 1):
-            path = tuple(view.tokens[:stop])
-            wanted[path] += weights[number]  # type: ignore[assignment]
-            owner.setdefault(path, number)
-    found: Counter[Path] = Counter()
-    for sample in write(forest, [("x", made)]):
-        sizes = np.diff(sample.segments.start, append=sample.length)
-        assert sample.segments.call is not None
-        call = np.repeat(sample.segments.call, sizes)
-        for at, path in enumerate(seen_paths(columns(sample))):
-            weight = sample.extra["loss_weights"][at].item()
-            assert (weight > 0) == (sample.labels[at] != -100)
-            if weight:
-                found[path] += weight  # type: ignore[assignment]
-                assert call[at] == owner[path]
-    assert found == wanted
