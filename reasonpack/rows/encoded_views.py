@@ -60,49 +60,6 @@ class EncodedViews:
     bounds: Sequence[int]
     extra: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
-    def without(self, left: AbstractSet[int]) -> EncodedViews:
-        """Return the views that are not in `left`, as if only they existed.
-
-        Tokens that a view shares with no other view but those in `left` become its own.
-        """
-        if not left:
-            return self
-        kept = [view for view in range(len(self.end)) if view not in left]
-        base, shared = [], []
-        parts: list[tuple[int, int, bool]] = []  # of `tokens`, and whether it is of the view itself
-        for view in kept:
-            own, holder, stop = [], view, self.end[view]
-            while holder == view or holder in left:
-                origin, begin = self.origin[holder], self.shared[holder]
-                own.append((origin + begin, origin + stop, holder == view))
-                holder, stop = self.base[holder], begin
-            parts += reversed(own)
-            base.append(ROOT if holder == ROOT else bisect_left(kept, holder))
-            shared.append(stop)
-        start, stops, is_own = np.array(parts, np.int64).reshape(-1, 3).T
-        lengths = stops - start
-        source = np.repeat(stops - np.cumsum(lengths), lengths) + np.arange(lengths.sum())
-        end = [self.end[view] for view in kept]
-        sizes = np.array(end, np.int64) - np.array(shared, np.int64)
-        ends = np.cumsum(sizes)
-        run = np.searchsorted(self.run_start, source, "right") - 1
-        changes = np.diff(run, prepend=-1) != 0
-        changes[(ends - sizes)[sizes > 0]] = True
-        return EncodedViews(
-            tokens=self.tokens[source],
-            trained=self.trained[source] & np.repeat(is_own > 0, lengths),
-            run_start=np.flatnonzero(changes),
-            run_kind=self.run_kind[run[changes]],
-            run_message=self.run_message[run[changes]],
-            base=base,
-            shared=shared,
-            origin=(ends - end).tolist(),
-            end=end,
-            first_trained=[self.first_trained[view] for view in kept],
-            bounds=[bisect_left(kept, bound) for bound in self.bounds],
-            extra={name: values[source] for name, values in self.extra.items()},
-        )
-
 
 def encoded_views(
     tokens: I32,
@@ -120,7 +77,7 @@ def encoded_views(
     """
     stop, *kinds = np.array(runs, np.int64).reshape(-1, 4).T
     stop = np.maximum.accumulate(stop)
-    start = np.concatenate(([0], stop[:-1]))
+    start = np.append(0, stop)[:-1]
     start, stop, kind, message, trained = np.array((start, stop, *kinds))[:, stop > start]
     sizes = np.array(end) - shared
     stops = np.cumsum(sizes)
@@ -142,6 +99,40 @@ def encoded_views(
         first_trained=(np.minimum(firsts, stops) - stops + end).tolist(),
         bounds=bounds,
         extra=extra,
+    )
+
+
+def without(views: EncodedViews, left: AbstractSet[int]) -> EncodedViews:
+    """Return the views that are not in `left`, as if only they existed.
+
+    `views` are as from `encoded_views`. A view then holds itself what it shared with views in
+    `left` alone.
+    """
+    if not left:
+        return views
+    kept = [view for view in range(len(views.end)) if view not in left]
+    shared: list[int] = []
+    sources, is_own = [np.zeros(0, np.int64)], [np.zeros(0, bool)]
+    for view in kept:
+        parts, holder, stop = [], view, views.end[view]
+        while holder == view or holder in left:
+            begin = views.shared[holder]
+            parts.append(np.arange(begin, stop) + views.origin[holder])
+            holder, stop = views.base[holder], begin
+        shared.append(stop)
+        sources += reversed(parts)
+        is_own += (np.full(len(part), part is parts[0]) for part in reversed(parts))
+    source = np.concatenate(sources)
+    trained = views.trained[source] & np.concatenate(is_own)
+    of = np.searchsorted(views.run_start, source, "right") - 1
+    stops = np.arange(1, len(source) + 1)
+    return encoded_views(
+        views.tokens[source],
+        np.stack([stops, views.run_kind[of], views.run_message[of], trained], axis=1),
+        shared=shared,
+        end=[views.end[view] for view in kept],
+        bounds=[bisect_left(kept, bound) for bound in views.bounds],
+        extra={name: values[source] for name, values in views.extra.items()},
     )
 
 

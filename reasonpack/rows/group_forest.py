@@ -132,30 +132,19 @@ class GroupForest:
     def finish(self) -> Forest:
         """Return the forest of all calls added."""
         branches = self._branches
-        views = self._encoded_views()
-        columns = {name: _column(branches, name) for name in ("trained", "weight", "call")}
-        return Forest(
-            views=views,
-            parent=[each.parent for each in branches],
-            at=[each.at for each in branches],
-            end=[each.end for each in branches],
-            below=[self._below],
-            trained=columns["trained"],
-            weights=columns["weight"],
-            call=columns["call"],
-        )
-
-    def _encoded_views(self) -> EncodedViews:
-        branches = self._branches
+        columns = {
+            name: np.concatenate([each.columns[name] for each in branches])
+            for name in branches[0].columns
+        }
         sizes = np.array([len(each.tokens) for each in branches])
         starts = np.cumsum(sizes) - sizes
-        kind, message, call = (_column(branches, name) for name in ("kind", "message", "call"))
-        changes = np.zeros(len(kind), bool)
+        kind, message = columns["kind"], columns["message"]
+        changes = np.ones(len(kind), bool)
+        changes[1:] = (np.diff(message) != 0) | (kind[1:] != kind[:-1])
         changes[starts] = True
-        for column in kind, message, call:
-            changes[1:] |= column[1:] != column[:-1]
         shared = [each.shared for each in branches]
-        return EncodedViews(
+        end = [each.end for each in branches]
+        views = EncodedViews(
             tokens=np.concatenate([each.tokens for each in branches]),
             trained=np.concatenate([each.own for each in branches]),
             run_start=np.flatnonzero(changes),
@@ -164,10 +153,20 @@ class GroupForest:
             base=[self._owner(view, depth) for view, depth in enumerate(shared)],
             shared=shared,
             origin=(starts - shared).tolist(),
-            end=[each.end for each in branches],
+            end=end,
             first_trained=[each.first_trained for each in branches],
             bounds=[0, len(branches)],
-            extra={name: _column(branches, name) for name in self._values},
+            extra={name: columns[name] for name in self._values},
+        )
+        return Forest(
+            views=views,
+            parent=[each.parent for each in branches],
+            at=[each.at for each in branches],
+            end=end,
+            below=[self._below],
+            trained=columns["trained"],
+            weights=columns["weight"],
+            call=columns["call"],
         )
 
     # --- where a call leaves the tree ----------------------------------------------------
@@ -241,15 +240,14 @@ class GroupForest:
 
     def _attach(self, number: int, branch: int, depth: int) -> None:
         """Register a new branch, which leaves `branch` at `depth`."""
-        token = self._branches[number].tokens.item(depth - self._branches[number].shared)
-        children = self._below.setdefault((branch, depth), {})
-        key = token
+        own, children = self._branches[number], self._below.setdefault((branch, depth), {})
+        token, known = own.tokens.item(depth - own.shared), [*children]
         if branch != ROOT and depth < (parent := self._branches[branch]).end:
-            key = -1 - number if parent.tokens[depth - parent.shared] == token else token
-        if key in children or key < 0:
-            key = -1 - number  # not a token: a sibling has the token as its key
+            known.append(parent.tokens.item(depth - parent.shared))
+        if token in known:
             self._twins.setdefault(branch, []).append((depth, number))
-        children[key] = number
+            token = -1 - number  # no token: a sibling has the token as its key
+        children[token] = number
 
     def _owner(self, number: int, depth: int) -> int:
         """Return the view whose branch holds a view's token at `depth` − 1; ROOT for depth 0."""
@@ -298,10 +296,6 @@ class GroupForest:
             weight[there] += np.where(trained, view.weight, 0.0)
             columns["trained"][there] |= trained
             branch, stop = above.parent, begin
-
-
-def _column(branches: Sequence[_Branch], name: str) -> NDArray[Any]:
-    return np.concatenate([each.columns[name] for each in branches])
 
 
 def _own_part(view: CallView, parent: int, at: int) -> _Branch:

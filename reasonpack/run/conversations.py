@@ -18,6 +18,7 @@ from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, parse_line, parse_row
 from reasonpack.records.reading import Reading
 from reasonpack.records.unit import Record
+from reasonpack.rows.encoded_views import without
 from reasonpack.rows.forest import LaidOut, plant
 from reasonpack.rows.sample import write
 from reasonpack.run.context import Context
@@ -112,7 +113,7 @@ class Chats(Work[Record]):
                 views = weighed(views, of, self.options.loss_weights)
             messages = [message for each in batch for message in each.messages]
             left = self.limits.left_out(messages, views.end)
-            forest = plant(views.without(left.keys()))
+            forest = plant(without(views, left.keys()))
         laid, written = self.laid, list[tuple[str, LaidOut]]()
         for number, each in enumerate(batch):
             own = range(*views.bounds[number : number + 2])

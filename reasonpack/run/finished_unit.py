@@ -25,6 +25,7 @@ from msgspec.structs import replace
 from reasonpack.datasets.receipt import Counts, Receipt
 from reasonpack.errors import FormatError, RecordError, UsageError
 from reasonpack.records.unit import read_records
+from reasonpack.rows.encoded_views import without
 from reasonpack.rows.forest import plant
 from reasonpack.rows.replant import LostViewsError, ends_of, views_of
 from reasonpack.rows.sample import Sample, write
@@ -172,7 +173,7 @@ class Again:
         if len(out) == len(messages):
             self._reject(id_, out)
             return []
-        planted = plant(views.without(left.keys())) if left else forest
+        planted = plant(without(views, left.keys())) if left else forest
         try:
             now = self.limits.lay_out(planted, 0)
         except RecordError as error:

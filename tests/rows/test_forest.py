@@ -36,6 +36,7 @@ from oracle import COPY_FAULTS, FAULTS, check_row, paper_visibility, planted, vi
 
 from reasonpack.errors import RecordError
 from reasonpack.rows import forest
+from reasonpack.rows.encoded_views import without
 from reasonpack.rows.sample import Sample, write
 from tests.changed import replace
 
@@ -162,10 +163,9 @@ def test_without_some_views_the_others_are_as_if_only_they_existed(
     every = [view for views in made for view in views]
     weights = [1.0 + number for number in range(len(every))]
     left = data.draw(st.sets(st.integers(0, len(every) - 1)))
-    given_ = encoded_views(
-        made, shared_beginnings(made, data), extra={"loss_weights": weights}
-    ).without(left)
-    planted = forest.plant(given_)
+    shared = shared_beginnings(made, data)
+    every_view = encoded_views(made, shared, extra={"loss_weights": weights})
+    planted = forest.plant(without(every_view, left))
     first = 0
     for number, views in enumerate(made):
         own = [place for place in range(len(views)) if first + place not in left]
@@ -197,14 +197,14 @@ def test_without_a_view_its_message_is_that_of_a_view_that_has_it() -> None:
         encoded_view([1], [2, 3, 4], kinds=[0, 1, 1, 3], messages=[0, 1, 1, 1]),
         encoded_view([1], [2, 5], kinds=[0, 1, 3], messages=[0, 7, 7]),
     ]
-    planted = forest.plant(encoded_views([views]).without({0}))
+    planted = forest.plant(without(encoded_views([views]), {0}))
     (sample,) = write(planted, [("x", forest.lay_out(planted))])
     assert sample.labels.tolist() == [-100, 2, 5]
     assert [spread[:2] for spread in per_token(sample)] == [(0, 0), (1, 7), (3, 7)]
 
 
 def test_without_any_view_nothing_is_written() -> None:
-    assert forest.plant(encoded_views([STRIPPED]).without({0, 1})).trained.size == 0
+    assert forest.plant(without(encoded_views([STRIPPED]), {0, 1})).trained.size == 0
 
 
 def test_dtypes() -> None:

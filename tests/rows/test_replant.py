@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from made_views import KEPT, STRIPPED, view_lists
 
 from reasonpack.choices import Layout
-from reasonpack.rows.encoded_views import EncodedViews
+from reasonpack.rows.encoded_views import EncodedViews, without
 from reasonpack.rows.forest import LaidOut, lay_out, plant
 from reasonpack.rows.replant import LostViewsError, ends_of, views_of
 from reasonpack.rows.sample import Calls, Sample, write
@@ -47,7 +47,7 @@ def within(views: EncodedViews, layout: Layout, limit: int) -> tuple[LaidOut, li
     left = {view for view, end in enumerate(views.end) if end > limit}
     if len(left) == len(views.end):
         return None
-    forest = plant(views.without(left))
+    forest = plant(without(views, left))
     made = lay_out(forest, layout=layout)
     if made.longest_sample > limit and layout == "onepass":
         made = divide(forest, 0, made, limit)
