@@ -5,11 +5,11 @@
     keys      of each branch its ancestors and itself   cu_seqlens_k, Σ = tokens of N-pass
               h1 t1 o1 | h1 i1 h2 t2 o2 | h1 i1 h2 i2 h3 t3 o3
 
-A *branch* is a maximal run of tokens, each the child of the token before it. Its *path* is its
-ancestors followed by the branch. `keys[k_index]` lays the paths end to end, and a kernel with
-`causal=True` that aligns bottom right where queries are fewer than keys (FlashAttention 2, 3, 4,
-`torch.nn.attention.varlen`) shows query i of a branch its ancestors and the branch up to i: exactly
-its visible tokens. Key j of a path has position j, so a kernel's window counts positions.
+The *path* of a branch is its ancestors followed by the branch. `keys[k_index]` lays the paths end
+to end, and a kernel with `causal=True` that aligns bottom right where queries are fewer than keys
+(FlashAttention 2, 3, 4, `torch.nn.attention.varlen`) shows query i of a branch its ancestors and
+the branch up to i: exactly its visible tokens. Key j of a path has position j, so a kernel's window
+counts positions.
 
     found = branches(flat(rows))
     flash_attn_varlen_func(q, k[found.k_index], v[found.k_index], found.cu_seqlens_q,
@@ -27,6 +27,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from reasonpack.masks.rows import branch_pieces
 
 __all__ = ["Branches", "branches", "sum_order"]
 
@@ -63,14 +65,8 @@ def branches(visible_until: NDArray[np.int32]) -> Branches:
     >>> found.max_seqlen_q, found.max_seqlen_k
     (4, 5)
     """
-    rows, total = visible_until.shape
-    until = (visible_until + total * np.arange(rows, dtype=np.int64)[:, None]).ravel()
-    # Token k is the child of k − 1 exactly if the subtree of k − 1 goes on past k − 1.
-    opens = np.append(True, until[:-1] == np.arange(1, until.size))
-    bounds = np.append(np.flatnonzero(opens), until.size)
-
-    # A piece is a run with one branch and one `visible_until`: a path holds all of it or nothing.
-    start = np.flatnonzero(opens | np.append(True, until[1:] != until[:-1]))
+    # A path holds all of a piece or nothing of it.
+    until, bounds, start = branch_pieces(visible_until)
     size = np.diff(start, append=until.size)
     # The subtree of a piece is an interval of tokens, so the paths that hold it are neighbours.
     first = np.searchsorted(bounds, start, side="right") - 1

@@ -1,19 +1,18 @@
 """`visible_until` becomes MagiAttention's slices, each visible pair in exactly one.
 
     h t r | r h t r        q_ranges   k_ranges   attn_type_map
-    0 1 2   3 4 5 6   ->   [0, 3)     [0, 3)     1 causal      first run
-                           [3, 7)     [3, 7)     1 causal      second run
-                           [3, 7)     [0, 1)     0 full        first run seen by the second
+    0 1 2   3 4 5 6   ->   [0, 3)     [0, 3)     1 causal      first branch
+                           [3, 7)     [3, 7)     1 causal      second branch
+                           [3, 7)     [0, 1)     0 full        first seen by the second
 
-A *run* is a maximal run of tokens, each the child of the token before it (a branch): one
-causal triangle. Later runs see only those keys of an earlier run whose subtree continues
-past its end; consecutive keys with the same `visible_until` are one rectangle, for all
-later runs together. So a conversation of n turns takes n triangles and n − 1 rectangles.
-Neighbouring runs of one token each, such as all padding of a row, share one bi-causal
+A branch (`rows.branch_pieces`) is one causal triangle. Later branches see only those keys of
+an earlier one whose subtree continues past its end: a piece of it is one rectangle, for all
+later branches together. So a conversation of n turns takes n triangles and n − 1 rectangles.
+Neighbouring branches of one token each, such as all padding of a row, share one bi-causal
 square, which is its diagonal.
 
 `q_ranges` overlap, so leave `disable_fwd_atomic_reduction` off. Sliding windows are not supported:
-counted in positions, each rectangle becomes one band per later run. Use `flex` for a window.
+counted in positions, each rectangle becomes one band per later branch. Use `flex` for a window.
 
 Cost: O(B·T) time, output of O(number of slices). Source: `flex_flash_attn_func` in
 SandAI-org/MagiAttention (0 full, 1 causal bottom right, 2 inverse causal, 3 bi-causal).
@@ -25,6 +24,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from reasonpack.masks.rows import branch_pieces
 
 __all__ = ["Slices", "slices"]
 
@@ -53,38 +54,28 @@ def slices(visible_until: NDArray[np.int32]) -> Slices:
     >>> found.q_ranges.tolist(), found.k_ranges.tolist(), found.attn_type_map.tolist()
     ([[0, 3], [3, 7], [3, 7]], [[0, 3], [3, 7], [0, 1]], [1, 1, 0])
     """
-    rows, total = visible_until.shape
-    until = (visible_until + total * np.arange(rows)[:, None]).ravel()
-    size = until.size
-    # Token k is the child of k − 1 exactly if the subtree of k − 1 goes on past k − 1.
-    starts_run = np.append(True, until[:-1] == np.arange(1, size))
-    run_start = np.flatnonzero(starts_run)
-    run_end = np.append(run_start[1:], size)
-
-    square, square_type = _squares(run_start, run_end)
-    group_start = np.flatnonzero(starts_run | np.append(True, until[1:] != until[:-1]))
-    group_end = np.append(group_start[1:], size)
-    seen_from = run_end[np.searchsorted(run_start, group_start, side="right") - 1]
-    seen_until = until[group_start]
+    until, bounds, start = branch_pieces(visible_until)
+    square, square_type = _squares(bounds)
+    seen_from = bounds[np.searchsorted(bounds, start, side="right")]
+    seen_until = until[start]
+    end = np.append(start[1:], until.size)
     later = seen_until > seen_from
     return Slices(
         q_ranges=_ranges(square, np.stack([seen_from, seen_until], axis=1)[later]),
-        k_ranges=_ranges(square, np.stack([group_start, group_end], axis=1)[later]),
+        k_ranges=_ranges(square, np.stack([start, end], axis=1)[later]),
         attn_type_map=np.append(square_type, np.full(later.sum(), FULL)).astype(np.int32),
     )
 
 
-def _squares(
-    run_start: NDArray[np.intp], run_end: NDArray[np.intp]
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return a square `[start, end)` per run, or per stretch of one-token runs, and its type."""
-    single = run_end - run_start == 1
+def _squares(bounds: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return a square `[start, end)` per branch, or per stretch of one-token branches; its type."""
+    single = np.diff(bounds) == 1
     opens = ~(single & np.append(False, single[:-1]))
-    start = run_start[opens]
-    end = np.append(start[1:], run_end[-1:])
-    diagonal = single[opens] & (end - start > 1)
-    return np.stack([start, end], axis=1), np.where(diagonal, BI_CAUSAL, CAUSAL)
+    edges = np.append(bounds[:-1][opens], bounds[-1])
+    diagonal = single[opens] & (np.diff(edges) > 1)
+    squares = np.stack([edges[:-1], edges[1:]], axis=1)
+    return squares, np.where(diagonal, BI_CAUSAL, CAUSAL)
 
 
-def _ranges(squares: NDArray[np.intp], rectangles: NDArray[np.intp]) -> NDArray[np.int32]:
+def _ranges(squares: NDArray[np.int64], rectangles: NDArray[np.int64]) -> NDArray[np.int32]:
     return np.concatenate([squares, rectangles]).astype(np.int32)

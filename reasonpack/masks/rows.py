@@ -127,6 +127,29 @@ def flat(rows: Sequence[Mapping[str, Any]], padded_length: int | None = None) ->
     return np.concatenate([*parts, np.full(total - tokens, total, np.int32)])[None]
 
 
+def branch_pieces(
+    visible_until: NDArray[np.int32],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Find the branches of `i32[B, T]`, laid end to end: row b starts at token b·T.
+
+    A *branch* is a maximal run of tokens, each the child of the token before it. A *piece* is a
+    maximal run in one branch of tokens with the same `visible_until`.
+
+    Returns:
+        `visible_until` `i64[B·T]`, counted from the first row's start; the bounds of the N
+        branches, `i64[N + 1]`; the first token of each of the P pieces, `i64[P]`.
+
+    >>> [each.tolist() for each in branch_pieces(np.array([[7, 3, 3, 7, 7, 7, 7]], np.int32))]
+    [[7, 3, 3, 7, 7, 7, 7], [0, 3, 7], [0, 1, 3]]
+    """
+    rows, total = visible_until.shape
+    until = (visible_until + total * np.arange(rows, dtype=np.int64)[:, None]).ravel()
+    # Token k is the child of k − 1 exactly if the subtree of k − 1 goes on past k − 1.
+    opens = np.append(True, until[:-1] == np.arange(1, until.size))
+    pieces = np.flatnonzero(opens | np.append(True, until[1:] != until[:-1]))
+    return until, np.append(np.flatnonzero(opens), until.size), pieces
+
+
 def _check_segments(
     start: NDArray[np.int32], until: NDArray[np.int32], *, length: int, where: str
 ) -> None:

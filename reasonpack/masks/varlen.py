@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonpack.errors import UsageError
+from reasonpack.masks.rows import branch_pieces
 
 __all__ = ["cu_seqlens"]
 
@@ -38,12 +39,11 @@ def cu_seqlens(visible_until: NDArray[np.int32]) -> NDArray[np.int32]:
     >>> cu_seqlens(np.array([[3, 3, 3, 5, 5]], np.int32)).tolist()
     [0, 3, 5]
     """
-    rows, total = visible_until.shape
-    until = (visible_until + total * np.arange(rows)[:, None]).ravel()
-    bounds = np.flatnonzero(np.append(True, until == np.arange(1, until.size + 1)))
+    until, bounds, _ = branch_pieces(visible_until)
     ends = np.repeat(bounds[1:], np.diff(bounds))
     branches = np.flatnonzero(until != ends)
     if branches.size:
+        total = visible_until.shape[1]
         row, token = divmod(int(branches[0]), total)
         raise UsageError(
             f"row {row}",

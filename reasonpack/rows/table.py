@@ -21,8 +21,9 @@ from reasonpack.rows.schema import COLUMNS, OPTIONAL
 
 ROWS_PER_GROUP = 1_000
 TOKENS_PER_GROUP = 1 << 22
-Column = tuple[NDArray[Any] | pa.Array, NDArray[np.int64]]
-"""The values of all rows, and how many of them each row has."""
+I64 = NDArray[np.int64]
+Column = tuple[Sequence[Any], I64]
+"""The values of all rows, as arrays to join or as texts, and how many of them each row has."""
 
 
 def row_groups(
@@ -54,115 +55,100 @@ def rows_to_table(
         One Arrow row for each of `rows`; the columns are described in FORMAT.md.
     """
     order = [samples[index] for row in rows for index in row]
+    segments = [sample.segments for sample in order]
     per_row = np.array([len(row) for row in rows], np.int64)
     lengths = np.array([sample.length for sample in order], np.int64)
-    starts = np.cumsum(lengths) - lengths
     row_tokens = _sums(lengths, per_row)
-    within = starts - np.repeat(np.cumsum(row_tokens) - row_tokens, per_row)
-
-    segments = [sample.segments for sample in order]
-    counts = np.array([len(segment.start) for segment in segments], np.int64)
-    row_segments = _sums(counts, per_row)
-    shift = np.repeat(within, counts)
-
-    def join(arrays: Sequence[NDArray[Any]], dtype: type) -> NDArray[Any]:
-        return np.concatenate([np.zeros(0, dtype), *arrays])
-
-    start = join([segment.start for segment in segments], np.int32) + shift
-    visible = join([segment.visible_until for segment in segments], np.int32) + shift
-    flat: dict[str, Column] = {
-        "input_ids": (join([s.input_ids for s in order], np.int32), row_tokens),
-        "position_ids": (join([s.position_ids for s in order], np.int32), row_tokens),
-        "labels": (join([s.labels for s in order], np.int32), row_tokens),
-        "segment_start": (start.astype(np.int32), row_segments),
-        "segment_visible_until": (visible.astype(np.int32), row_segments),
-        "segment_kind": (join([s.kind for s in segments], np.uint8), row_segments),
-        "segment_message": (join([s.message for s in segments], np.int32), row_segments),
-        "sample_start": (within.astype(np.int32), per_row),
-        "sample_id": (_texts([s.id for s in order]), per_row),
+    row_segments = _sums(np.array([len(each.start) for each in segments], np.int64), per_row)
+    within = _starts(lengths) - np.repeat(_starts(row_tokens), per_row)
+    found: dict[str, Column] = {
+        "input_ids": ([each.input_ids for each in order], row_tokens),
+        "position_ids": ([each.position_ids for each in order], row_tokens),
+        "labels": ([each.labels for each in order], row_tokens),
+        "segment_start": (_shifted([each.start for each in segments], within), row_segments),
+        "segment_visible_until": (
+            _shifted([each.visible_until for each in segments], within),
+            row_segments,
+        ),
+        "segment_kind": ([each.kind for each in segments], row_segments),
+        "segment_message": ([each.message for each in segments], row_segments),
+        "sample_start": ([within], per_row),
+        "sample_id": ([each.id for each in order], per_row),
     }
-    flat |= _optional(order, schema_, per_row, row_tokens, row_segments)
+    held = {name for sample in order for name in sample.extra}
+    assert held <= {*schema_.names}, f"{sorted(held)} are not among the columns of the shard"
+    wanted = [name for name in FILLS if name in schema_.names]
+    found |= {name: ([_extra(each, name) for each in order], row_tokens) for name in wanted}
+    if "call_id" in schema_.names:
+        found |= _calls(order, per_row, row_segments)
     columns = [
-        _flat(row_tokens.astype(np.int32)) if name == "length" else _ragged(*flat[name], type_)
+        _flat(row_tokens.astype(np.int32)) if name == "length" else _ragged(*found[name], type_)
         for name, type_ in (*COLUMNS, *OPTIONAL)
         if name in schema_.names
     ]
     return pa.Table.from_arrays(columns, schema=schema_)
 
 
-def _optional(
-    order: Sequence[Sample],
-    schema_: pa.Schema,
-    per_row: NDArray[np.int64],
-    row_tokens: NDArray[np.int64],
-    row_segments: NDArray[np.int64],
-) -> dict[str, Column]:
-    """Return those optional columns that `schema_` has."""
-    held = {name for sample in order for name in sample.extra}
-    assert held <= {*schema_.names}, f"{sorted(held)} are not among the columns of the shard"
-    found: dict[str, Column] = {}
-    for name in FILLS:
-        if name in schema_.names:
-            dtype = np.int32 if name == "preference_labels" else np.float32
-            values = [_extra(sample, name, dtype) for sample in order]
-            found[name] = (np.concatenate([np.zeros(0, dtype), *values]), row_tokens)
-    return found | _calls(order, per_row, row_segments) if "call_id" in schema_.names else found
-
-
-def _extra(sample: Sample, name: str, dtype: type) -> NDArray[Any]:
+def _extra(sample: Sample, name: str) -> NDArray[Any]:
     """Return a sample's optional column; without loss weights, labelled tokens have weight 1."""
     if name in sample.extra:
-        return np.asarray(sample.extra[name], dtype)
+        return sample.extra[name]
     if name == "loss_weights":
-        return np.asarray(sample.labels != IGNORE, dtype)
-    return np.full(sample.length, FILLS[name], dtype)
+        return np.asarray(sample.labels != IGNORE)
+    return np.full(sample.length, FILLS[name])
 
 
-def _calls(
-    order: Sequence[Sample], per_row: NDArray[np.int64], row_segments: NDArray[np.int64]
-) -> dict[str, Column]:
+def _calls(order: Sequence[Sample], per_row: I64, row_segments: I64) -> dict[str, Column]:
     """Return the columns of calls; indices of calls and samples count from the row's start."""
     calls = [sample.calls or NO_CALLS for sample in order]
     counts = np.array([len(each.id) for each in calls], np.int64)
     row_calls = _sums(counts, per_row)
-    before = np.cumsum(counts) - counts - np.repeat(np.cumsum(row_calls) - row_calls, per_row)
-    number = np.arange(len(order)) - np.repeat(np.cumsum(per_row) - per_row, per_row)
+    before = _starts(counts) - np.repeat(_starts(row_calls), per_row)
+    number = np.arange(len(order)) - np.repeat(_starts(per_row), per_row)
     segments = [
-        np.full(len(sample.segments.start), -1, np.int32)
+        np.full(len(sample.segments.start), -1)
         if sample.segments.call is None
         else np.where(sample.segments.call < 0, -1, sample.segments.call + shift)
         for sample, shift in zip(order, before, strict=True)
     ]
     return {
-        "segment_call": (np.concatenate([NO_CALLS.role, *segments]).astype(np.int32), row_segments),
-        "call_id": (_texts([id_ for each in calls for id_ in each.id]), row_calls),
-        "call_sample": (np.repeat(number, counts).astype(np.int32), row_calls),
-        "call_role": (np.concatenate([NO_CALLS.role, *(each.role for each in calls)]), row_calls),
-        "call_reward": (
-            np.concatenate([NO_CALLS.reward, *(each.reward for each in calls)]),
-            row_calls,
-        ),
+        "segment_call": (segments, row_segments),
+        "call_id": ([id_ for each in calls for id_ in each.id], row_calls),
+        "call_sample": ([np.repeat(number, counts)], row_calls),
+        "call_role": ([each.role for each in calls], row_calls),
+        "call_reward": ([each.reward for each in calls], row_calls),
     }
 
 
-def _sums(values: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+def _starts(sizes: I64) -> I64:
+    """Return where each of some parts begins, if they are laid end to end."""
+    return np.asarray(np.cumsum(sizes) - sizes, np.int64)
+
+
+def _shifted(arrays: Sequence[NDArray[np.int32]], shifts: I64) -> list[NDArray[np.int32]]:
+    return [array + shift for array, shift in zip(arrays, shifts.astype(np.int32), strict=True)]
+
+
+def _sums(values: I64, counts: I64) -> I64:
     """Sum runs of `values`, `counts[i]` of them at a time.
 
     >>> _sums(np.array([1, 2, 3]), np.array([2, 1])).tolist()
     [3, 3]
     """
-    total = np.concatenate(([0], np.cumsum(values)))
+    total = np.append(0, np.cumsum(values))
     stops = np.cumsum(counts)
     return np.asarray(total[stops] - total[stops - counts], np.int64)
 
 
-def _ragged(
-    values: NDArray[Any] | pa.Array, counts: NDArray[np.int64], type_: pa.DataType
-) -> pa.Array:
-    offsets = np.concatenate(([0], np.cumsum(counts)))
+def _ragged(values: Sequence[Any], counts: I64, type_: pa.DataType) -> pa.Array:
+    offsets = np.append(0, np.cumsum(counts))
     if offsets[-1] > np.iinfo(np.int32).max:
         raise pa.ArrowInvalid(f"{offsets[-1]} values in a column, more than 32-bit offsets reach")
-    flat = _flat(values) if isinstance(values, np.ndarray) else values
+    if pa.types.is_string(type_.value_type):
+        flat = _texts(values)
+    else:
+        dtype = type_.value_type.to_pandas_dtype()
+        flat = _flat(np.concatenate([np.zeros(0, dtype), *values], dtype=dtype))
     return pa.ListArray.from_arrays(_flat(offsets.astype(np.int32)), flat, type=type_)
 
 
