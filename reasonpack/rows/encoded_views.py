@@ -38,7 +38,8 @@ class EncodedViews:
         run_message: i32[R], the message that each run belongs to, −1 for none.
         base: for each view an earlier view of its conversation that begins with the same `shared`
             tokens, and has `shared[base] <= shared`; −1 for none.
-        shared: how many leading tokens of each view are left out; none of them is trained.
+        shared: how many leading tokens of each view are left out; in views that are to be planted,
+            none of them is trained.
         origin: for each view the index in `tokens` that depth 0 would have.
         end: how many tokens each view has, the shared ones included.
         first_trained: depth of the first trained token of each view; `end` if none is trained.

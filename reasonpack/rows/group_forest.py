@@ -73,24 +73,23 @@ class Joined(Struct, frozen=True):
 
 
 class _Branch(Struct):
-    """A view, with its tokens from the depth `shared` on; those from `at` on are its branch.
+    """The tokens that a view adds to the tree, from the depth `at` on.
 
-    Those before `at` are in branches above too; they are kept since the view trains them.
+    Attributes:
+        first_trained: depth of the first token that the view trains, here or above.
+        answer: which of them are part of an answer, or of the template text that begins its
+            message.
+        columns: by name, for each of them: `kind`, `message`, `call`; over all calls, whether it is
+            `trained`, and its `weight`; optional columns.
     """
 
     parent: int
     at: int
     end: int
-    shared: int
     first_trained: int
     tokens: I32
-    own: NDArray[np.bool_]
-    """Trained by the view itself."""
     answer: NDArray[np.bool_]
-    """Part of an answer, or of the template text that begins its message."""
     columns: dict[str, NDArray[Any]]
-    """By name, for each token: `kind`, `message`, `call`; over all calls, whether it is `trained`,
-    and its `weight`; optional columns."""
 
 
 class GroupForest:
@@ -119,13 +118,24 @@ class GroupForest:
         """Join the next call to the tree."""
         branch, depth = self._longest_prefix(view)
         joint = self._joint(view, branch, depth)
-        number = len(self._branches)
-        self._branches.append(_own_part(view, branch, depth))
-        if depth < len(view.tokens):
+        number, end = len(self._branches), len(view.tokens)
+        begin = min(depth, view.first_trained)
+        columns = _columns(view, begin)
+        own = _Branch(
+            branch,
+            depth,
+            end,
+            view.first_trained,
+            tokens=view.tokens[depth:].copy(),
+            answer=np.zeros(end - depth, bool),
+            columns={name: column[depth - begin :].copy() for name, column in columns.items()},
+        )
+        self._branches.append(own)
+        if depth < end:
             self._attach(number, branch, depth)
-        self._train_above(view, number)
+        self._train_above(number, columns, begin)
         self._mark_answer(view, number)
-        self._ends.add((self._owner(number, len(view.tokens)), len(view.tokens)))
+        self._ends.add((self._owner(number, end), end))
         self._last = view.tokens
         return Joined(joint, depth)
 
@@ -136,23 +146,22 @@ class GroupForest:
             name: np.concatenate([each.columns[name] for each in branches])
             for name in branches[0].columns
         }
-        sizes = np.array([len(each.tokens) for each in branches])
-        starts = np.cumsum(sizes) - sizes
-        kind, message = columns["kind"], columns["message"]
-        changes = np.ones(len(kind), bool)
-        changes[1:] = (np.diff(message) != 0) | (kind[1:] != kind[:-1])
-        changes[starts] = True
-        shared = [each.shared for each in branches]
+        parent = [each.parent for each in branches]
+        at = [each.at for each in branches]
         end = [each.end for each in branches]
+        stops = np.cumsum([len(each.tokens) for each in branches])
+        kind, message = columns["kind"], columns["message"]
+        changes = np.flatnonzero((np.diff(kind) != 0) | (np.diff(message) != 0)) + 1
+        run_start = np.union1d(changes, [0, *stops])[:-1]
         views = EncodedViews(
             tokens=np.concatenate([each.tokens for each in branches]),
-            trained=np.concatenate([each.own for each in branches]),
-            run_start=np.flatnonzero(changes),
-            run_kind=kind[changes],
-            run_message=message[changes],
-            base=[self._owner(view, depth) for view, depth in enumerate(shared)],
-            shared=shared,
-            origin=(starts - shared).tolist(),
+            trained=columns["trained"],
+            run_start=run_start,
+            run_kind=kind[run_start],
+            run_message=message[run_start],
+            base=parent,
+            shared=at,
+            origin=(stops - end).tolist(),
             end=end,
             first_trained=[each.first_trained for each in branches],
             bounds=[0, len(branches)],
@@ -160,8 +169,8 @@ class GroupForest:
         )
         return Forest(
             views=views,
-            parent=[each.parent for each in branches],
-            at=[each.at for each in branches],
+            parent=parent,
+            at=at,
             end=end,
             below=[self._below],
             trained=columns["trained"],
@@ -218,7 +227,7 @@ class GroupForest:
         if depth >= len(view.tokens):
             return False
         branch = self._branches[other]
-        at = depth - branch.shared
+        at = depth - branch.at
         if branch.tokens[at] != view.tokens[depth]:
             return False
         trained = depth >= view.prompt and view.trained[depth - view.prompt]
@@ -228,12 +237,12 @@ class GroupForest:
         """Return the depth up to which a view follows a branch that it enters at `depth`."""
         branch = self._branches[other]
         stop = min(len(view.tokens), branch.end)
-        theirs = branch.tokens[depth - branch.shared : stop - branch.shared]
+        theirs = branch.tokens[depth - branch.at : stop - branch.at]
         stop = depth + common_prefix(view.tokens[depth:stop], theirs)
         first = max(depth, view.prompt)
         if self.apart and stop > first:
             mine = view.trained[first - view.prompt : stop - view.prompt]
-            taken = mine & branch.columns["trained"][first - branch.shared : stop - branch.shared]
+            taken = mine & branch.columns["trained"][first - branch.at : stop - branch.at]
             if taken.any():
                 return first + int(taken.argmax())
         return stop
@@ -241,9 +250,9 @@ class GroupForest:
     def _attach(self, number: int, branch: int, depth: int) -> None:
         """Register a new branch, which leaves `branch` at `depth`."""
         own, children = self._branches[number], self._below.setdefault((branch, depth), {})
-        token, known = own.tokens.item(depth - own.shared), [*children]
+        token, known = own.tokens.item(depth - own.at), [*children]
         if branch != ROOT and depth < (parent := self._branches[branch]).end:
-            known.append(parent.tokens.item(depth - parent.shared))
+            known.append(parent.tokens.item(depth - parent.at))
         if token in known:
             self._twins.setdefault(branch, []).append((depth, number))
             token = -1 - number  # no token: a sibling has the token as its key
@@ -263,7 +272,7 @@ class GroupForest:
         if (branch, depth) in self._ends:
             return "continued"
         above = self._branches[branch]
-        of_answer = above.answer[depth - 1 - above.shared] or (branch, depth) in self._answers
+        of_answer = above.answer[depth - 1 - above.at] or (branch, depth) in self._answers
         return "otherwise" if of_answer else "rewritten"
 
     def _mark_answer(self, view: CallView, number: int) -> None:
@@ -273,52 +282,48 @@ class GroupForest:
         while branch != ROOT and stop > view.header:
             each = self._branches[branch]
             if stop > each.at:
-                each.answer[max(view.header, each.at) - each.shared : stop - each.shared] = True
+                each.answer[max(view.header - each.at, 0) : stop - each.at] = True
             branch, stop = each.parent, min(stop, each.at)
 
     # --- what is trained above a call's own branch ----------------------------------------
 
-    def _train_above(self, view: CallView, number: int) -> None:
-        """Mark what a view trains in the branches above its own, and add its weight there."""
-        own = self._branches[number]
-        branch, stop = own.parent, own.at
-        while stop > own.first_trained:
+    def _train_above(self, number: int, columns: Mapping[str, NDArray[Any]], begin: int) -> None:
+        """Mark what a view trains in the branches above its own, and add its weight there.
+
+        `columns` are those of the view, from depth `begin` on.
+        """
+        branch, stop = self._branches[number].parent, self._branches[number].at
+        while stop > begin:
             above = self._branches[branch]
-            begin = max(own.first_trained, above.at)
-            here = slice(begin - own.shared, stop - own.shared)
-            there = slice(begin - above.shared, stop - above.shared)
-            trained = own.own[here]
-            columns, weight = above.columns, above.columns["weight"]
-            new = trained & ~columns["trained"][there]
-            for name, column in columns.items():
-                if name not in {"trained", "weight"}:
-                    column[there][new] = own.columns[name][here][new]
-            weight[there] += np.where(trained, view.weight, 0.0)
-            columns["trained"][there] |= trained
-            branch, stop = above.parent, begin
+            first = max(begin, above.at)
+            here, there = (
+                slice(first - begin, stop - begin),
+                slice(first - above.at, stop - above.at),
+            )
+            trained = columns["trained"][here]
+            new = trained & ~above.columns["trained"][there]
+            for name in columns.keys() - {"weight"}:
+                above.columns[name][there][new] = columns[name][here][new]
+            above.columns["weight"][there] += columns["weight"][here]
+            branch, stop = above.parent, first
 
 
-def _own_part(view: CallView, parent: int, at: int) -> _Branch:
-    """Return a view without the tokens before its branch, except those that it trains."""
-    first, end = view.first_trained, len(view.tokens)
-    shared = min(at, first)
-    stops = np.maximum.accumulate([shared, *(stop for stop, _, _ in view.runs)])[1:]
-    counts = np.diff(stops, prepend=shared)
-    own = np.zeros(end - shared, bool)
-    own[max(0, view.prompt - shared) :] = view.trained[max(0, shared - view.prompt) :]
-    call = np.full(end - shared, -1, np.int32)
-    call[max(0, view.prompt - shared) :] = view.call
+def _columns(view: CallView, begin: int) -> dict[str, NDArray[Any]]:
+    """Return the columns of a view from depth `begin` on, which is not after its first trained."""
+    size, prompt = len(view.tokens) - begin, max(0, view.prompt - begin)
+    answer = slice(max(0, begin - view.prompt), None)
+    stops = np.maximum.accumulate([begin, *(stop for stop, _, _ in view.runs)])
+    counts = np.diff(stops)
+    trained = np.zeros(size, bool)
+    trained[prompt:] = view.trained[answer]
     columns: dict[str, NDArray[Any]] = {
         "kind": np.repeat(np.array([kind for _, kind, _ in view.runs], np.uint8), counts),
         "message": np.repeat(np.array([each for _, _, each in view.runs], np.int32), counts),
-        "call": call,
-        "trained": own.copy(),
-        "weight": np.where(own, view.weight, 0.0),
+        "call": np.where(np.arange(size) < prompt, -1, np.int32(view.call)),
+        "trained": trained,
+        "weight": np.where(trained, view.weight, 0.0),
     }
     for name, values in view.values.items():
-        column = np.full(end - shared, FILLS[name], values.dtype)
-        column[max(0, view.prompt - shared) :] = values[max(0, shared - view.prompt) :]
-        columns[name] = column
-    tokens = view.tokens[shared:].copy()
-    answer = np.zeros(end - shared, bool)
-    return _Branch(parent, at, end, shared, first, tokens, own, answer, columns)
+        columns[name] = np.full(size, FILLS[name], values.dtype)
+        columns[name][prompt:] = values[answer]
+    return columns

@@ -64,16 +64,6 @@ class _Tokens(Struct, frozen=True):
         return path
 
 
-class _View(Struct, frozen=True):
-    """A view, as arrays with a value for each token."""
-
-    tokens: NDArray[np.int32]
-    trained: NDArray[np.bool_]
-    kind: NDArray[np.uint8]
-    messages: NDArray[np.int32]
-    extra: dict[str, NDArray[Any]]
-
-
 def ends_of(samples: Sequence[Sample]) -> dict[int, int]:
     """Map each message that samples of a conversation train to the number of tokens in its view.
 
@@ -128,42 +118,39 @@ def _tokens(sample: Sample) -> _Tokens:
     )
 
 
-def _view(message: int, held: _Tokens, token: int) -> _View:
-    """Return the view of a message, given the sample and the token where it ends."""
+def _view(message: int, held: _Tokens, token: int) -> dict[str, NDArray[Any]]:
+    """Return the view of a message, by column, given the sample and the token where it ends."""
     path = held.path(token)
     own = held.message[path] == message
     first = int((own & held.written[path]).argmax())
     if first and held.written[path[first - 1]]:
         raise LostViewsError(f"an answer, message {message}, that continues another")
-    return _View(
-        held.sample.input_ids[path],
-        own & held.trained[path],
-        held.kind[path],
-        held.message[path],
-        {name: values[path] for name, values in held.sample.extra.items()},
-    )
+    return {
+        "tokens": held.sample.input_ids[path],
+        "kind": held.kind[path],
+        "message": held.message[path],
+        "trained": own & held.trained[path],
+        **{name: values[path] for name, values in held.sample.extra.items()},
+    }
 
 
-def _encoded(views: Sequence[_View]) -> EncodedViews:
+def _encoded(views: Sequence[dict[str, NDArray[Any]]]) -> EncodedViews:
     """Make `EncodedViews`; each view shares its untrained prefix with the view before it."""
     shared = [0]
     for before, view in pairwise(views):
-        most = int(view.trained.argmax())
-        shared.append(common_prefix(before.tokens[:most], view.tokens[:most]))
-    parts = list(zip(views, shared, strict=True))
-    columns = np.concatenate(
-        [np.array([v.kind, v.messages, v.trained], np.int64)[:, left:] for v, left in parts], axis=1
-    )
-    borders = np.cumsum([len(view.tokens) - left for view, left in parts])
-    stops = np.union1d(np.flatnonzero(np.diff(columns).any(0)) + 1, borders)
+        most = int(view["trained"].argmax())
+        shared.append(common_prefix(before["tokens"][:most], view["tokens"][:most]))
+    columns = {
+        name: np.concatenate([v[name][left:] for v, left in zip(views, shared, strict=True)])
+        for name in views[0]
+    }
+    tokens = columns.pop("tokens")
+    runs = [columns.pop(name) for name in ("kind", "message", "trained")]
     return encoded_views(
-        np.concatenate([view.tokens[left:] for view, left in parts]),
-        np.stack([stops, *columns[:, stops - 1]]).T,
+        tokens,
+        np.stack([np.arange(1, len(tokens) + 1), *runs], axis=1),
         shared=shared,
-        end=[len(view.tokens) for view in views],
+        end=[len(view["tokens"]) for view in views],
         bounds=[0, len(views)],
-        extra={
-            name: np.concatenate([view.extra[name][left:] for view, left in parts])
-            for name in views[0].extra
-        },
+        extra=columns,
     )
