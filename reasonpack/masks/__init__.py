@@ -1,9 +1,5 @@
 """Attention masks from a row's segments, one module per consumer.
 
-A row says which tokens see which by one integer per segment (`segment_start`,
-`segment_visible_until`). Every mask here is made from the same integer per
-token, which `stack` or `flat` writes once:
-
     rows ──stack, flat──> visible_until i32[B, T]
                         ├── dense.visible, dense.additive   SDPA, eager attention
                         ├── flex.mask_mod, flex.block_mask  PyTorch FlexAttention
@@ -13,9 +9,7 @@ token, which `stack` or `flat` writes once:
                         ├── branches.branches               any varlen kernel, keys gathered
                         └── varlen.cu_seqlens               any varlen kernel, npass rows only
 
-The rule, with q and k counted from the start of the row:
-
-    visible(q, k)  ⇔  k <= q < visible_until[k]
+    visible(q, k)  ⇔  k <= q < visible_until[k]      q and k counted from the start of the row
 
 `stack` pads each row to the longest: a padding token p has `visible_until[p] = p + 1`,
 so it sees only itself and no other token sees it. `flat` lays rows end to end as one row

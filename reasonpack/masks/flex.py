@@ -3,10 +3,9 @@
     visible_until i32[B, T] ──> mask_mod(b, h, q, k) = (k <= q) & (q < visible_until[b, k])
                             └─> BlockMask [B, 1, T, T], full and partial blocks apart
 
-`create_block_mask` evaluates `mask_mod` on the T × T grid. `block_mask` classifies blocks
-by the extremes of `visible_until` (`blocks.judge`) and returns the identical object,
-entry for entry: O(B·T) for the extremes and O(B·(T / block)²) for the lists, some
-milliseconds at 32k tokens.
+Cost: `create_block_mask` evaluates `mask_mod` on the T × T grid; `block_mask` classifies blocks by
+the extremes of `visible_until` (`blocks.judge`): O(B·T) for the extremes and O(B·(T / block)²) for
+the lists, some milliseconds at 32k tokens.
 
 Everything runs on the device of `visible_until` without a host synchronisation, so
 build the mask in the training step, once for all layers: a `BlockMask` made in a
@@ -78,13 +77,11 @@ def block_mask(
     window: Window | None = None,
     device: torch.device | str | None = None,
 ) -> BlockMask:
-    """Build the `BlockMask` `[B, 1, T, T]` without a T × T grid.
+    """Build the `BlockMask` `[B, 1, T, T]`.
 
-    Identical to `create_block_mask(mask_mod(visible_until), B, None, T, T,
-    BLOCK_SIZE=block_size)` in every tensor, the query side and the unused tail of the
-    index lists included (set blocks first, then the others, both ascending). With a
-    window the full blocks are identical; there may be a few more partial blocks, in
-    which `mask_mod` then finds nothing visible.
+    Identical to `create_block_mask(mask_mod(visible_until), B, None, T, T, BLOCK_SIZE=block_size)`
+    in every tensor, the query side and the unused tail of the index lists included. With a window
+    there may be more partial blocks, in which `mask_mod` finds nothing visible.
 
     Args:
         visible_until: `i32[B, T]`, exclusive. T need not be a multiple of the block.

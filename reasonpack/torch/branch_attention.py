@@ -52,7 +52,7 @@ def is_attended_by_branches(model: Any) -> bool:
     """
     if isinstance(model, torch.nn.Module):
         return any(module in _models for module in model.modules())
-    return is_registered(str(getattr(model, "_attn_implementation", None)))
+    return is_registered(implementation_of(model))
 
 
 class BranchAttention:
@@ -113,8 +113,8 @@ class BranchAttention:
         return args, {**kwargs, NAME: (index, self._note)}
 
     def _check_batch(self, index: BranchIndex, positions: torch.Tensor) -> None:
-        if getattr(self._config, "_attn_implementation", None) != self._name:
-            what = f"{self._config._attn_implementation!r}"
+        if (found := implementation_of(self._config)) != self._name:
+            what = f"{found!r}"
             expected = f"{self._name!r} as when attend_by_branches was called"
             fix = "call it after the implementation is set"
             raise UsageError("attn_implementation", what, expected, fix)
@@ -158,8 +158,8 @@ class BranchAttention:
 
 
 def _checked_name(config: Any) -> str:
-    name = str(getattr(config, "_attn_implementation", None))
-    if name != "sdpa" and ("flash" not in name or "|" in name):
+    name = implementation_of(config)
+    if name != "sdpa" and not is_flash(name):
         raise UsageError(
             "attn_implementation",
             f"{name!r}",
@@ -185,6 +185,20 @@ def _is_compiled(model: torch.nn.Module) -> bool:
         hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
         for module in model.modules()
     )
+
+
+def is_flash(implementation: str) -> bool:
+    """Return whether it is FlashAttention, and not a paged one, which is for inference."""
+    return "flash" in implementation and "|" not in implementation
+
+
+def implementation_of(model: Any) -> str:
+    """Return the attention implementation of a model or its configuration, `None` if it has none.
+
+    >>> implementation_of(object())
+    'None'
+    """
+    return str(getattr(text_config(model), "_attn_implementation", None))
 
 
 def text_config(model: Any) -> Any:

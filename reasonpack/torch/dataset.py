@@ -169,15 +169,13 @@ class RowStream(IterableDataset[Row]):  # type: ignore[misc,unused-ignore]
         if not isinstance(rows, RowDataset):
             fix = "pass RowStream(RowDataset(directory))"
             raise UsageError("RowStream", type(rows).__name__, "a RowDataset", fix)
-        known = torch.distributed.is_available() and torch.distributed.is_initialized()
+        run, here, ranks = torch.distributed, 0, 1
+        if run.is_available() and run.is_initialized():
+            here, ranks = run.get_rank(), run.get_world_size()
         self.rows = rows
         self.seed = seed
-        self.rank = rank if rank is not None else torch.distributed.get_rank() if known else 0
-        self.world_size = (
-            world_size
-            if world_size is not None
-            else (torch.distributed.get_world_size() if known else 1)
-        )
+        self.rank = here if rank is None else rank
+        self.world_size = ranks if world_size is None else world_size
         if not 0 <= self.rank < self.world_size:
             what = f"{self.rank} of {self.world_size}"
             fix = "pass rank and world_size together"
@@ -240,22 +238,14 @@ class RowStream(IterableDataset[Row]):  # type: ignore[misc,unused-ignore]
 
     def _check_same(self, what: str, saved: object, here: object) -> None:
         if saved != here:
-            raise UsageError(
-                "state",
-                f"{what} {saved}",
-                f"{here}",
-                "resume with the same dataset, seed, world size and number of workers, or"
-                " start the epoch anew",
-            )
+            fix = "resume with the same dataset, seed, world size and number of workers, or"
+            raise UsageError("state", f"{what} {saved}", f"{here}", f"{fix} start the epoch anew")
 
     def _share(self) -> list[int]:
         """Return rank, world size, worker and number of workers, which define the share."""
         worker = get_worker_info()
-        return [
-            self.rank,
-            self.world_size,
-            *((worker.id, worker.num_workers) if worker else (0, 1)),
-        ]
+        of_worker = [worker.id, worker.num_workers] if worker else [0, 1]
+        return [self.rank, self.world_size, *of_worker]
 
     def _bounds(self) -> tuple[int, int]:
         """Return the first row of the share and one past its last, in the order of all ranks."""
@@ -291,19 +281,13 @@ def _groups(path: Path, rows: int) -> list[Group]:
     with open_shard(path) as shard:
         sizes = shard.sizes()
     if sum(sizes) != rows:
-        raise FormatError(
-            path,
-            f"{count(sum(sizes), 'row')}",
-            f"the {rows} of the manifest",
-            "pack again with --overwrite",
-        )
+        what, fix = count(sum(sizes), "row"), "pack again with --overwrite"
+        raise FormatError(path, what, f"the {rows} of the manifest", fix)
     return [Group(path, number, size) for number, size in enumerate(sizes) if size]
 
 
 def _value(column: pa.Array, at: int) -> Any:
     """Return one row of a column, without a copy if it is a list of numbers."""
-    if not pa.types.is_list(column.type):
-        return column[at].as_py()
-    if pa.types.is_string(column.type.value_type):
-        return column[at].as_py()
-    return column[at].values.to_numpy(zero_copy_only=True)
+    if pa.types.is_list(column.type) and not pa.types.is_string(column.type.value_type):
+        return column[at].values.to_numpy(zero_copy_only=True)
+    return column[at].as_py()

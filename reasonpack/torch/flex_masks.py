@@ -80,9 +80,7 @@ def build_flex_masks(model: torch.nn.Module) -> Any:
     """Make a model build the `FlexMask` that it is given, and refuse rows whose mask was lost.
 
     The trainer needs no change. If it drops the mask, or replaces it by a padding mask, the hook
-    raises `UsageError` for rows that need more: without a mask a model takes every jump in the
-    positions for the start of a sample, which is wrong for branches; with a padding mask it ignores
-    the positions, which is wrong for a second sample too. If the positions were lost as well, a
+    raises `UsageError` for rows that need more (`lost`). If the positions were lost as well, a
     batch is refused in training, but not in `eval()`, as in `generate`.
 
     Returns:

@@ -6,10 +6,9 @@
     flex_attention        "flex"            "flex"
     flash_attention_2 …   "branches"        "varlen"       after attend_by_branches(model)
 
-Models without a mask take every jump in `position_ids` for a new sequence,
-sliding-window layers count row indices, and recurrent layers read the row from left to right: with
-onepass rows each would silently train on the wrong context, so it is refused here. `transformers`
-is not imported: a configuration is read by its attributes.
+Models without a mask take every jump in `position_ids` for a new sequence, sliding-window layers
+count row indices, and recurrent layers read the row from left to right: each would silently train
+on the wrong context. `transformers` is not imported: a configuration is read by its attributes.
 """
 
 from __future__ import annotations
@@ -25,7 +24,9 @@ from reasonpack.errors import UsageError
 from reasonpack.rows.model_layers import Architecture
 from reasonpack.torch.branch_attention import (
     attend_by_branches,
+    implementation_of,
     is_attended_by_branches,
+    is_flash,
     text_config,
 )
 from reasonpack.torch.collator import Collator, MaskForm
@@ -51,15 +52,13 @@ def collator_for(
     Raises:
         UsageError: as `check_model`.
     """
-    config = text_config(model)
-    implementation = str(getattr(config, "_attn_implementation", None))
-    flash = _is_flash(implementation)
+    config, implementation = text_config(model), implementation_of(model)
     form: MaskForm = FORMS.get(implementation, "sdpa")
-    if flash:
+    if is_flash(implementation):
         form = "varlen" if layout == "npass" else "branches"
     collator = Collator(
         mask=form,
-        window=None if flash else model_windows(config),
+        window=None if is_flash(implementation) else model_windows(config),
         dtype=getattr(model, "dtype", None) or torch.float32,
         pad_to_multiple_of=pad_to_multiple_of,
         max_position=model_max_position(config),
@@ -81,8 +80,8 @@ def prepare_model(model: torch.nn.Module) -> Any:
     Raises:
         UsageError: as `attend_by_branches`.
     """
-    implementation = str(getattr(text_config(model), "_attn_implementation", None))
-    return attend_by_branches(model) if _is_flash(implementation) else build_flex_masks(model)
+    by_branches = is_flash(implementation_of(model))
+    return attend_by_branches(model) if by_branches else build_flex_masks(model)
 
 
 def check_model(
@@ -108,25 +107,20 @@ def check_model(
         _check_layers(config, name, layout)
     if layout == "onepass":
         _check_positions(model, name)
-    implementation = str(getattr(config, "_attn_implementation", None))
+    implementation = implementation_of(model)
     if layout == "onepass" and implementation not in FORMS:
-        if not _is_flash(implementation):
-            raise UsageError(
-                name,
-                f"attn_implementation {implementation!r} with onepass rows",
-                f"FlashAttention, or one that takes a mask ({', '.join(FORMS)})",
-                'load the model with attn_implementation="flash_attention_2" or '
-                '"flex_attention", or pack with --layout npass',
-            )
+        what = f"attn_implementation {implementation!r} with onepass rows"
+        if not is_flash(implementation):
+            expected = f"FlashAttention, or one that takes a mask ({', '.join(FORMS)})"
+            fix = 'load the model with attn_implementation="flash_attention_2" or '
+            fix += '"flex_attention", or pack with --layout npass'
+            raise UsageError(name, what, expected, fix)
         if not is_attended_by_branches(model):
-            raise UsageError(
-                name,
-                f"attn_implementation {implementation!r} with onepass rows",
-                "attend_by_branches(model) before: its kernel would let the next turn "
-                "read the old reasoning",
-                'call it, or load the model with attn_implementation="flex_attention", or'
-                " pack with --layout npass",
-            )
+            expected = "attend_by_branches(model) before: its kernel would let the next turn "
+            expected += "read the old reasoning"
+            fix = 'call it, or load the model with attn_implementation="flex_attention", or'
+            fix += " pack with --layout npass"
+            raise UsageError(name, what, expected, fix)
     if collator is not None:
         _check_collator(collator, model, name, layout)
 
@@ -177,10 +171,6 @@ def model_max_position(config: Any) -> int | None:
     return min([*limits, *([int(longest)] if longest else [])], default=None)
 
 
-def _is_flash(implementation: str) -> bool:
-    return "flash" in implementation and "|" not in implementation
-
-
 def _ropes(config: Any) -> list[dict[str, Any]]:
     """Return the RoPE parameters of a configuration: one set, or one for each type of layer."""
     found = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
@@ -207,14 +197,12 @@ def _check_layers(config: Any, name: str, layout: Layout) -> None:
     if getattr(config, "alibi", False):  # positions from the row, not from position_ids
         odd.append("alibi")
     if odd:
-        rows, leak = (
-            ("onepass rows", "one branch of the row leaks into the next")
-            if layout == "onepass"
-            else ("packed rows", "one sample of the row leaks into the next")
-        )
-        fix = "--layout npass, without --packing" if layout == "onepass" else "without --packing"
         what = f"layers other than full and sliding attention ({', '.join(odd)})"
-        raise UsageError(name, what, f"none with {rows}: {leak}", f"pack {fix}")
+        rows, part, fix = "packed", "sample", "pack without --packing"
+        if layout == "onepass":
+            rows, part, fix = "onepass", "branch", "pack --layout npass, without --packing"
+        expected = f"none with {rows} rows: one {part} of the row leaks into the next"
+        raise UsageError(name, what, expected, fix)
 
 
 def _check_positions(model: Any, name: str) -> None:
@@ -227,8 +215,7 @@ def _check_positions(model: Any, name: str) -> None:
 
 
 def _check_collator(collator: Collator, model: Any, name: str, layout: Layout) -> None:
-    config = text_config(model)
-    implementation = str(getattr(config, "_attn_implementation", None))
+    config, implementation = text_config(model), implementation_of(model)
     taken: set[str] = {FORMS[implementation]} if implementation in FORMS else set()
     if implementation == "sdpa":
         taken.add("eager")  # SDPA adds a float mask
