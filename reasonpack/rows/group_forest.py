@@ -149,16 +149,18 @@ class GroupForest:
         parent = [each.parent for each in branches]
         at = [each.at for each in branches]
         end = [each.end for each in branches]
-        stops = np.cumsum([len(each.tokens) for each in branches])
+        sizes = np.array([len(each.tokens) for each in branches])
+        stops = np.cumsum(sizes)
         kind, message = columns["kind"], columns["message"]
-        changes = np.flatnonzero((np.diff(kind) != 0) | (np.diff(message) != 0)) + 1
-        run_start = np.union1d(changes, [0, *stops])[:-1]
+        changes = np.ones(len(kind), bool)
+        changes[1:] = (np.diff(kind) != 0) | (np.diff(message) != 0)
+        changes[(stops - sizes)[sizes > 0]] = True
         views = EncodedViews(
             tokens=np.concatenate([each.tokens for each in branches]),
             trained=columns["trained"],
-            run_start=run_start,
-            run_kind=kind[run_start],
-            run_message=message[run_start],
+            run_start=np.flatnonzero(changes),
+            run_kind=kind[changes],
+            run_message=message[changes],
             base=parent,
             shared=at,
             origin=(stops - end).tolist(),
