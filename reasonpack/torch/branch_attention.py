@@ -22,7 +22,7 @@ import torch
 
 from reasonpack.errors import UsageError
 from reasonpack.torch.branch_index import NAME, BranchIndex
-from reasonpack.torch.lost import check_plain, is_only_padding
+from reasonpack.torch.lost import check_applied, check_plain, is_only_padding
 from reasonpack.torch.stock_attention import check_aligned, is_registered, register, unregister
 
 _models: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
@@ -99,6 +99,7 @@ class BranchAttention:
             what = "it splits the tensors of a batch"
             fix = "start with torchrun or accelerate launch, or show one GPU to the process"
             raise UsageError("DataParallel", what, "one process a GPU", fix)
+        check_applied(kwargs)
         given = kwargs.get(NAME)
         if given is None:
             if is_only_padding(mask):

@@ -14,6 +14,7 @@ any row costs the same: pack with `--format arrow` for a trainer that shuffles b
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,8 @@ Row = dict[str, Any]
 """A row: columns by name, lists of numbers as NumPy arrays, `sample_id` as a list of strings."""
 
 PARQUET_GROUPS_KEPT = 4
+DIVIDING = ("DataLoaderDispatcher", "IterableDatasetShard")
+"""Classes of Accelerate that give each process a part of a stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +146,8 @@ class RowStream(IterableDataset[Row]):  # type: ignore[misc,unused-ignore]
     `state_dict()` counts the rows yielded in this process. With `num_workers > 0` the workers yield
     the rows: use torchdata's `StatefulDataLoader`, which collects their states.
 
-    Do not give a stream to a trainer that shards iterable datasets by itself, such as the
-    Hugging Face `Trainer`: use `RowDataset` there.
+    Accelerate, and so the Hugging Face `Trainer`, gives each process its share of any stream:
+    give them `RowDataset`, or the whole stream, `RowStream(rows, rank=0, world_size=1)`.
 
     Attributes:
         rows: the dataset to stream.
@@ -199,8 +202,16 @@ class RowStream(IterableDataset[Row]):  # type: ignore[misc,unused-ignore]
         """Yield the rows of the share, after `load_state_dict` from the saved place on.
 
         Raises:
-            UsageError: the loaded state is that of another share.
+            UsageError: the loaded state is that of another share, or Accelerate divides a share
+                again, so that rows would be left out.
         """
+        if self.world_size > 1 and _is_divided_again():
+            raise UsageError(
+                "RowStream",
+                f"the share of rank {self.rank}, of which Accelerate gives each process a part",
+                "the whole stream: else rows are left out",
+                "pass RowStream(rows, rank=0, world_size=1), or RowDataset",
+            )
         state, self._resume = self._resume, None
         if state is not None:
             self._check_same("share", state["share"], self._share())
@@ -274,6 +285,16 @@ class RowStream(IterableDataset[Row]):  # type: ignore[misc,unused-ignore]
             return np.arange(size)
         bits = np.random.PCG64([self.seed, self.epoch, number]).random_raw(size)
         return np.argsort(np.asarray(bits), kind="stable")
+
+
+def _is_divided_again() -> bool:
+    """Return whether the iteration was begun by a class of Accelerate that divides a stream."""
+    worker, frame = get_worker_info(), inspect.currentframe()
+    callers: list[object] = [worker.dataset] if worker else []
+    while frame is not None:
+        callers.append(frame.f_locals.get("self"))
+        frame = frame.f_back
+    return any(type(caller).__name__ in DIVIDING for caller in callers)
 
 
 def _groups(path: Path, rows: int) -> list[Group]:

@@ -17,7 +17,7 @@ from reasonpack.errors import UsageError
 from reasonpack.masks import Window, flex
 from reasonpack.torch.branch_attention import is_attended_by_branches
 from reasonpack.torch.branch_index import NAME
-from reasonpack.torch.lost import check_plain, is_only_padding
+from reasonpack.torch.lost import check_applied, check_plain, is_only_padding
 
 Windows = Union[int, Mapping[str, Optional[int]], None]  # noqa: UP007, UP045 (an alias runs on 3.10)
 OTHER_MASKS = frozenset({NAME, "startend_row_indices", "visible_until"})
@@ -90,6 +90,7 @@ def build_flex_masks(model: torch.nn.Module) -> Any:
     def build(
         model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        check_applied(kwargs)
         mask = kwargs.get("attention_mask")
         if isinstance(mask, FlexMask):
             kwargs = {**kwargs, "attention_mask": mask.build()}

@@ -11,16 +11,31 @@ Cost: one comparison of the positions of a batch that has no mask.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from reasonpack.errors import UsageError
+from reasonpack.rows.optional import APPLIED
 
 
 def is_only_padding(mask: Any) -> bool:
     """Return whether an `attention_mask` is None, or only says which tokens are padding."""
     return mask is None or (isinstance(mask, torch.Tensor) and mask.ndim == 2)
+
+
+def check_applied(batch: Mapping[str, Any]) -> None:
+    """Refuse a batch whose labels the model turns into a loss without the columns to be applied.
+
+    Raises:
+        UsageError: the batch has labels, and a column such as `loss_weights`.
+    """
+    ignored = [name for name in APPLIED if name in batch]
+    if ignored and batch.get("labels") is not None:
+        what = f"{', '.join(ignored)} for a model, whose own loss ignores it"
+        fix = "use WeightedLoss for loss_weights; else take the labels out and compute the loss"
+        raise UsageError("batch", what, "no labels beside it", fix)
 
 
 def check_plain(position_ids: Any, mask: Any, *, lost: str, training: bool) -> None:

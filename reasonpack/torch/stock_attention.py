@@ -82,9 +82,8 @@ def check_aligned(config: Any, name: str, *, device: torch.device, dtype: torch.
     }
     layer: Any = torch.nn.Linear(1, 1, dtype=dtype)  # has the attributes that attentions read
     layer.config, layer.is_causal, layer.layer_idx = config, True, 0
-    size = int(getattr(config, "head_dim", None) or 64)
     values = torch.tensor([1.0, 2.0, 4.0], device=device, dtype=dtype)
-    states = values[None, None, :, None].expand(1, 1, 3, size)
+    states = values[None, None, :, None].expand(1, 1, 3, 64)
     with torch.no_grad():
         out, _ = _registered(name)(
             layer,

@@ -326,7 +326,7 @@ def test_more_ranks_and_workers_than_groups_and_rows(
     for rank in range(ranks):
         stream = RowStream(rows, rank=rank, world_size=ranks)
         for worker in range(workers):
-            info = types.SimpleNamespace(id=worker, num_workers=workers)
+            info = types.SimpleNamespace(id=worker, num_workers=workers, dataset=None)
             monkeypatch.setattr(dataset, "get_worker_info", lambda info=info: info)
             found.append(numbers(stream))
     assert any(not share for share in found)
@@ -367,6 +367,42 @@ def test_the_rank_is_that_of_torch_distributed(
 def test_a_rank_outside_the_world_is_refused(directory: Path) -> None:
     with pytest.raises(UsageError, match="rank: 2 of 2"):
         RowStream(RowDataset(directory), rank=2, world_size=2)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_share_that_accelerate_would_divide_again_is_refused(
+    directory: Path, workers: int
+) -> None:
+    loaders = pytest.importorskip("accelerate.data_loader")
+    rows = RowDataset(directory)
+    options: dict[str, Any] = {"batch_size": None, "collate_fn": number, "num_workers": workers}
+    options |= METHOD if workers else {}
+
+    def part(process: int, **share: Any) -> list[int]:
+        stream = RowStream(rows, **share)
+        part = loaders.IterableDatasetShard(stream, 1, num_processes=2, process_index=process)
+        return list(DataLoader(part, **options))
+
+    said = r"share of rank 1[\s\S]* RowStream\(rows, rank=0, world_size=1"
+    with pytest.raises((UsageError, RuntimeError), match=said):  # a worker's is raised as another
+        part(1, rank=1, world_size=2)
+    whole = {"rank": 0, "world_size": 1}
+    assert {*part(0, **whole), *part(1, **whole)} == set(range(TOTAL))
+
+
+def test_a_share_that_accelerate_would_dispatch_is_refused(directory: Path) -> None:
+    accelerate = pytest.importorskip("accelerate")
+    options = accelerate.DataLoaderConfiguration(dispatch_batches=True)
+    prepared = accelerate.Accelerator(cpu=True, dataloader_config=options).prepare
+    rows = RowDataset(directory)
+
+    def loader(**share: Any) -> Any:
+        made = DataLoader(RowStream(rows, **share), collate_fn=lambda row: torch.tensor([0]))
+        return iter(prepared(made))
+
+    with pytest.raises(UsageError, match="the whole stream: else rows are left out"):
+        next(loader(rank=0, world_size=2))
+    next(loader(rank=0, world_size=1))
 
 
 # --- resuming ------------------------------------------------------------------------------------

@@ -65,6 +65,19 @@ def test_a_lost_dict_is_refused(model: Any) -> None:
     refused(model, {**given, "attention_mask": mask}, "branches None with rows that branch or hold")
 
 
+@pytest.mark.parametrize("name", ["loss_weights", "logprobs", "advantages", "call_role"])
+def test_a_column_that_the_models_own_loss_ignores_is_refused(model: Any, name: str) -> None:
+    other = tiny.model("qwen3")
+    build_flex_masks(other)
+    rows = tiny.rows_of([tiny.random_views(0, turns=2)], layout="onepass")
+    for prepared, mask in ((model, "branches"), (other, "sdpa")):
+        given = Collator(mask=mask)(rows)
+        given[name] = torch.ones_like(given["input_ids"])
+        refused(prepared, given, f"{name} for a model, whose own loss ignores it")
+        del given["labels"]
+        assert prepared(**given, use_cache=False).loss is None
+
+
 @pytest.mark.parametrize("key", KEYS)
 def test_a_lost_key_is_refused(model: Any, key: str) -> None:
     given = batch()
