@@ -14,10 +14,11 @@ from reasonpack.errors import UsageError
 from reasonpack.storage.place import (
     Place,
     file_system,
+    infos_below,
     is_url,
     join,
-    listed_files,
     public_name,
+    reading,
     stamp,
     unreadable,
 )
@@ -214,14 +215,10 @@ def _mode(path: Path) -> int | None:
 
 def _url_files(url: str) -> list[Place] | None:
     """List the file at a URL, or the files below it; None if nothing is there."""
-    try:
+    with reading(url):
         if stamp(url):
             return [url]
-        found = listed_files(url)
-    except OSError as error:
-        raise unreadable(url, error) from error
+        files = [info.path for info in infos_below(url, recursive=True) if info.is_file]
     _, top = file_system(url)
-    names = sorted(info.path[len(top.rstrip("/")) + 1 :] for info in found)
-    if not names:
-        return None
-    return [join(url, name) for name in names]
+    names = sorted(path[len(top.rstrip("/")) + 1 :] for path in files)
+    return [join(url, name) for name in names] or None

@@ -12,6 +12,8 @@ import os
 import re
 import shutil
 import stat
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -151,6 +153,24 @@ def shows_half(place: Place) -> bool:
     return not WHOLE_UPLOADS.intersection([names] if isinstance(names, str) else names)
 
 
+@contextlib.contextmanager
+def reading(place: Place) -> Iterator[None]:
+    """Raise StorageError if the block, which reads a place, cannot; also for a damaged gzip."""
+    try:
+        yield
+    except (OSError, zlib.error, EOFError) as error:
+        raise unreadable(place, error) from error
+
+
+@contextlib.contextmanager
+def writing(place: Place) -> Iterator[None]:
+    """Raise StorageError if the block, which writes or removes a place, cannot."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(place, error) from error
+
+
 def file_names(directory: Place) -> list[str]:
     """List the files directly in a directory; none if it does not exist.
 
@@ -166,16 +186,13 @@ def child_names(directory: Place, *, only_files: bool = False) -> list[str]:
     Raises:
         StorageError: it cannot be listed.
     """
-    try:
+    with reading(directory), contextlib.suppress(FileNotFoundError):
         if is_url(directory):
-            found = _infos(str(directory), recursive=False)
+            found = infos_below(str(directory), recursive=False)
             return sorted(each.base_name for each in found if each.is_file or not only_files)
         with os.scandir(directory) as entries:
             return sorted(each.name for each in entries if not only_files or _is_file(each))
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise unreadable(directory, error) from error
+    return []
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
@@ -185,12 +202,8 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return True
 
 
-def listed_files(url: str) -> list[Any]:
-    """Return pyarrow's description of each file below a URL."""
-    return [info for info in _infos(url, recursive=True) if info.is_file]
-
-
-def _infos(url: str, *, recursive: bool) -> list[Any]:
+def infos_below(url: str, *, recursive: bool) -> list[Any]:
+    """Return pyarrow's description of each file and directory below a URL, or directly below it."""
     system, path = file_system(url)
     found: list[Any] = system.get_file_info(
         pa.fs.FileSelector(path, recursive=recursive, allow_not_found=True)
@@ -204,21 +217,15 @@ def stamp(place: Place) -> Stamp | None:
     Raises:
         StorageError: the file system does not answer.
     """
-    try:
+    with reading(place), contextlib.suppress(FileNotFoundError):
         if not is_url(place):
-            status = os.stat(place)  # noqa: PTH116 (a place may be text)
-            return Stamp(
-                status.st_size, status.st_mtime_ns, status.st_ctime_ns, inode=status.st_ino
-            )
+            of = os.stat(place)  # noqa: PTH116 (a place may be text)
+            return Stamp(of.st_size, of.st_mtime_ns, of.st_ctime_ns, inode=of.st_ino)
         system, path = file_system(str(place))
         info = system.get_file_info(path)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise unreadable(place, error) from error
-    if not info.is_file:
-        return None
-    return Stamp(info.size or 0, -1 if info.mtime_ns is None else info.mtime_ns)
+        if info.is_file:
+            return Stamp(info.size or 0, -1 if info.mtime_ns is None else info.mtime_ns)
+    return None
 
 
 VERSIONS = ("ETag", "etag", "VersionId", "generation", "md5Hash", "blob_id", "oid")
@@ -235,14 +242,12 @@ def full_stamp(place: Place) -> Stamp | None:
     if found is None or not is_url(place):
         return found
     system, path = file_system(str(place))
-    try:
+    with reading(place):
         if (through := fsspec_of(system)) is not None:
             said = through.info(path)
         else:
             with system.open_input_stream(path) as stream:
                 said = stream.metadata()
-    except OSError as error:
-        raise unreadable(place, error) from error
     said = {key.decode() if isinstance(key, bytes) else key: value for key, value in said.items()}
     return replace(found, version=" ".join(str(said[key]) for key in VERSIONS if said.get(key)))
 
@@ -264,15 +269,12 @@ def remove(place: Place) -> None:
     Raises:
         StorageError: it cannot be removed.
     """
-    try:
-        if not is_url(place):
-            Path(place).unlink(missing_ok=True)
-            return
-        system, path = file_system(str(place))
-        with contextlib.suppress(FileNotFoundError):
+    with writing(place), contextlib.suppress(FileNotFoundError):
+        if is_url(place):
+            system, path = file_system(str(place))
             system.delete_file(path)
-    except OSError as error:
-        raise unwritable(place, error) from error
+        else:
+            Path(place).unlink()
 
 
 def remove_tree(directory: Place) -> None:
@@ -281,7 +283,7 @@ def remove_tree(directory: Place) -> None:
     Raises:
         StorageError: it cannot be removed.
     """
-    try:
+    with writing(directory), contextlib.suppress(FileNotFoundError):
         if not is_url(directory):
             shutil.rmtree(directory)
             return
@@ -289,24 +291,19 @@ def remove_tree(directory: Place) -> None:
         # Google's file system does not raise FileNotFoundError if nothing is there.
         if system.get_file_info(pa.fs.FileSelector(path, allow_not_found=True)):
             system.delete_dir(path)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise unwritable(directory, error) from error
 
 
-def unreadable(place: Place, error: OSError) -> StorageError:
+def unreadable(place: Place, error: OSError | zlib.error | EOFError) -> StorageError:
     """Return the error for a place that cannot be read."""
-    reason = error.strerror or one_line(error)
-    damaged = isinstance(error, gzip.BadGzipFile)
+    reason = getattr(error, "strerror", None) or one_line(error)
+    damaged = isinstance(error, gzip.BadGzipFile | zlib.error | EOFError)
     if "too much memory" in reason:  # of a zstd stream
         fix = f"unpack it with zstd -d --long=31 {public_name(place)}"
     elif damaged or re.search("compress|inflate|truncated", reason, re.IGNORECASE):
         fix = "the file is cut off or damaged; copy it again"
-    elif error.errno in LIMITS:
-        fix = LIMITS[error.errno]
     else:
-        fix = "check the file and its permissions"
+        number = getattr(error, "errno", None) or 0
+        fix = LIMITS.get(number, "check the file and its permissions")
     return StorageError(public_name(place), reason, "a readable file", fix)
 
 

@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import tempfile
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -27,8 +26,8 @@ from reasonpack.storage.place import (
     is_url,
     join,
     public_name,
+    reading,
     stamp,
-    unreadable,
 )
 
 Container = Literal["plain", "array", "gzip", "zstd", "parquet", "arrow"]
@@ -79,19 +78,15 @@ def open_file(place: Place, *, start: int = 0) -> Iterator[Any]:
     Raises:
         StorageError: it cannot be read, now or inside the `with` block.
     """
-    try:
+    with reading(place), contextlib.ExitStack() as opened:
         if is_url(place):
             system, path = file_system(str(place))
-            with system.open_input_file(path) as file:
-                file.seek(start)
-                yield file
+            file = opened.enter_context(system.open_input_file(path))
         else:
             check_regular(place)
-            with Path(place).open("rb") as file:
-                file.seek(start)
-                yield file
-    except OSError as error:
-        raise unreadable(place, error) from error
+            file = opened.enter_context(Path(place).open("rb"))
+        file.seek(start)
+        yield file
 
 
 @contextlib.contextmanager
@@ -108,12 +103,10 @@ def open_arrow(place: Place) -> Iterator[pa.NativeFile]:
         with open_file(place) as file:
             yield file
         return
-    try:
+    with reading(place):
         check_regular(place)
         with pa.OSFile(str(place)) as file:
             yield file
-    except OSError as error:
-        raise unreadable(place, error) from error
 
 
 def has_end(stream: pa.NativeFile) -> bool:
@@ -143,10 +136,11 @@ def open_bytes(place: Place, kind: Container, *, start: int = 0) -> Iterator[Any
     Raises:
         StorageError: it cannot be read, or its compressed stream is damaged or ends early.
     """
-    try:
+    with reading(place):
         if kind == "gzip":
             # Arrow's reader takes zeros after the last member, as on tapes, for damage.
-            with _open_once(place) as file, gzip.GzipFile(fileobj=file) as unpacked:
+            once = _stream(str(place), None) if is_url(place) else open_file(place)
+            with once as file, gzip.GzipFile(fileobj=file) as unpacked:
                 yield unpacked
         elif kind == "plain" and not is_url(place):
             with open_file(place, start=start) as file:
@@ -155,28 +149,17 @@ def open_bytes(place: Place, kind: Container, *, start: int = 0) -> Iterator[Any
             with open_file(place, start=start) as file, pa.BufferedInputStream(file, BLOCK) as near:
                 yield near
         elif is_url(place):
-            system, path = file_system(str(place))
-            with system.open_input_stream(path, compression=kind, buffer_size=BLOCK) as stream:
+            with _stream(str(place), kind) as stream:
                 yield stream
         else:
             with pa.input_stream(str(place), compression=kind) as stream:
                 yield stream
-    except (zlib.error, EOFError) as error:
-        raise unreadable(place, gzip.BadGzipFile(str(error))) from error
-    except OSError as error:
-        raise unreadable(place, error) from error
 
 
-@contextlib.contextmanager
-def _open_once(place: Place) -> Iterator[Any]:
-    """Open a file to be read once, from its beginning, without seeking."""
-    if not is_url(place):
-        with open_file(place) as file:
-            yield file
-        return
-    system, path = file_system(str(place))
-    with system.open_input_stream(path, compression=None, buffer_size=BLOCK) as stream:
-        yield stream
+def _stream(url: str, compression: str | None) -> Any:
+    """Open a URL to be read once, from its beginning, without seeking."""
+    system, path = file_system(url)
+    return system.open_input_stream(path, compression=compression, buffer_size=BLOCK)
 
 
 def read_bytes(place: Place) -> bytes | None:

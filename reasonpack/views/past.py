@@ -36,9 +36,6 @@ class Prompt(NamedTuple):
     shown: Shown = ()
 
 
-NO_PROMPT = Prompt()
-
-
 class Past(Struct):
     """An earlier call, and what was computed for its messages.
 
@@ -46,17 +43,18 @@ class Past(Struct):
         tools: the tools that the template was given.
         messages: the messages of the call's prompt.
         common: how many leading messages the next call shares with it.
+        memos: what was rendered, by story and template variables.
     """
 
     tools: Any = None
     messages: Sequence[Message] = ()
     common: int = 0
-    _prompt: Prompt = NO_PROMPT
+    memos: dict[tuple[int, str | bool], Memo] = field(default_factory=dict)
+    _prompt: Prompt = Prompt()
     _next: Sequence[Message] = ()
     _stories: tuple[Story, Story] = field(default_factory=lambda: ([], []))
     _next_stories: tuple[Story, Story] = field(default_factory=lambda: ([], []))
     _written: dict[int, tuple[Message, BothForms]] = field(default_factory=dict)
-    _memos: dict[tuple[int, str], Memo] = field(default_factory=dict)
 
     def has(self, tools: Any) -> bool:
         """Return whether `tools` equal this call's, with keys in the same order."""
@@ -96,14 +94,6 @@ class Past(Struct):
             there.add(id(known[1][0]))
         self._next_stories = wholes, bares
         return wholes, bares
-
-    def memo(self, key: tuple[int, str], story: Story, sites: Any) -> Memo:
-        """Return the memo for renderings under `key`, set to this story."""
-        items = [*story, *(self.tools or ())]
-        if key not in self._memos:
-            self._memos[key] = Memo(sites, items)
-        self._memos[key].set_items(items)
-        return self._memos[key]
 
 
 def same_beginning(one: Sequence[object], other: Sequence[object]) -> int:

@@ -54,61 +54,35 @@ class Rendering(Struct, frozen=True):
     on_message_error: OnMessageError = "reject"
 
 
-def rendering_of_call(
-    conversation: Conversation, rendering: Rendering, past: Past
-) -> tuple[int, str, str, Written]:
-    """Return, for the answer of a call, what `each_rendering` yields.
-
-    Raises:
-        RecordError: the template refuses the messages.
-    """
-    template, index = rendering.template, len(conversation.messages) - 1
-    variables = _variables(conversation, index, rendering)
-    render = partial(template.render, tools=past.tools, kwargs=variables)
-    stories = _stories(conversation.messages, rendering.behaviour, past)
-
-    def memo_of(number: int, story: Story) -> Memo:
-        key = number, repr(variables)  # unlike ==, tells True from 1
-        return past.memo(key, story, template.sites)
-
-    new = [message.get("tool_calls") for message in stories[0][past.common :]]
-    message = conversation.messages[index]
-    with template.unchanged([past.tools, new]):
-        try:
-            story, memo, prompt, written = _prompt(stories, index, render, rendering, memo_of)
-            last = _own_form(message, prompt, rendering.behaviour)
-            whole = story if last is None else [*story[:index], last]
-            if memo is None:
-                return index, prompt, render(whole), written
-            memo.set_items([*whole, *(past.tools or ())])
-            return index, prompt, render(whole, memo=memo), written
-        except RecordError as error:
-            error.path = f"messages[0:{index + 1}]"
-            raise
-
-
 def each_rendering(
-    conversation: Conversation, rendering: Rendering, answers: Sequence[int]
+    conversation: Conversation,
+    rendering: Rendering,
+    answers: Sequence[int],
+    past: Past | None = None,
 ) -> Generator[tuple[int, str, str, Written]]:
     """Yield (index, prompt, rendering that ends with the answer, written) for each answer.
 
-    `written` says where in the prompt the text of each message is.
+    `written` says where in the prompt the text of each message is. `past` is given for a call,
+    whose answer is its last message.
 
     Raises:
         RecordError: the template refuses the messages.
     """
-    template, tools = rendering.template, conversation.tools
-    stories = _stories(conversation.messages, rendering.behaviour)
-    remembers = len(answers) >= WORTH_A_MEMO
-    memos: dict[tuple[int, str | bool], Memo] = {}
+    template, tools = rendering.template, past.tools if past else conversation.tools
+    stories = _stories(conversation.messages, rendering.behaviour, past)
+    remembers = past is not None or len(answers) >= WORTH_A_MEMO
+    memos = past.memos if past else {}
 
     def memo_of(number: int, story: Story, variables: Mapping[str, Any]) -> Memo:
-        key = number, remembers and repr(variables)  # unlike ==, tells True from 1
-        if key not in memos:
-            memos[key] = Memo(template.sites if remembers else (), [*story, *(tools or ())])
+        key, items = (number, remembers and repr(variables)), [*story, *(tools or ())]
+        if key not in memos:  # repr, unlike ==, tells True from 1
+            memos[key] = Memo(template.sites if remembers else (), items)
+        elif past:
+            memos[key].set_items(items)
         return memos[key]
 
-    with template.unchanged([tools, [message.get("tool_calls") for message in stories[0]]]):
+    new = [message.get("tool_calls") for message in stories[0][past.common if past else 0 :]]
+    with template.unchanged([tools, new]):
         for index in answers:
             variables = _variables(conversation, index, rendering)
             render = partial(template.render, tools=tools, kwargs=variables)
@@ -118,7 +92,9 @@ def each_rendering(
                 )
                 last = _own_form(conversation.messages[index], prompt, rendering.behaviour)
                 whole = story[: index + 1] if last is None else [*story[:index], last]
-                full = render(whole, memo=memo if last is None and remembers else None)
+                if memo and past:
+                    memo.set_items([*whole, *(tools or ())])
+                full = render(whole, memo=memo if past or (last is None and remembers) else None)
             except RecordError as error:
                 error.path = f"messages[0:{index + 1}]"
                 raise

@@ -76,16 +76,13 @@ class Found(Struct, frozen=True):
     ends: tuple[tuple[int, int], ...] = ()
 
 
-NOTHING = Found()
-
-
 def find_messages(
     prompt: str,
     messages: Sequence[Message],
     behaviour: Behaviour,
     written: Written,
-    before: Found = NOTHING,
-    same: int = 0,
+    before: Found,
+    same: int,
 ) -> Found:
     """Find each message of the history in a prompt, in order.
 

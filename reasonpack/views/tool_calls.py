@@ -35,8 +35,8 @@ def are_calls(text: str, calls: Sequence[ToolCall], stops: Sequence[str]) -> boo
         if at < 0:
             return False
         at += len(call.name)
-        for forms in _argument_forms(call):
-            shown = (form for form in forms if text.find(form, at) >= 0)
+        for leaf in _leaves(call.arguments):
+            shown = (form for form in _forms(leaf) if text.find(form, at) >= 0)
             first = next(shown, None)
             if first is None:
                 return False
@@ -47,28 +47,19 @@ def are_calls(text: str, calls: Sequence[ToolCall], stops: Sequence[str]) -> boo
     return not stopped or not any(stop in text for stop in stops)
 
 
-def _argument_forms(call: ToolCall) -> Iterator[Iterator[str]]:
-    """Yield, for each key and value in a call's arguments, the texts that may show it."""
-    for leaf in _leaves(call.arguments):
-        yield _text_forms(leaf) if isinstance(leaf, str) else _plain_forms(leaf)
-
-
-def _plain_forms(value: Any) -> Iterator[str]:
-    yield str(value)
-    yield json.dumps(value)
-    yield json.dumps(value, ensure_ascii=False)
-    yield repr(value)
-
-
-def _text_forms(text: str) -> Iterator[str]:
-    """Yield the forms of a text, the most common first: later ones are seldom needed."""
-    yield _escaped(text)
-    yield text
-    yield text.strip()
-    for quoted in (json.dumps(text)[1:-1], repr(text)[1:-1]):
+def _forms(leaf: Any) -> Iterator[str]:
+    """Yield the texts that may show a key or value, the most common first: few need the others."""
+    if not isinstance(leaf, str):
+        yield str(leaf)
+        yield json.dumps(leaf)
+        return
+    yield _escaped(leaf)
+    yield leaf
+    yield leaf.strip()
+    for quoted in (json.dumps(leaf)[1:-1], repr(leaf)[1:-1]):
         yield quoted
         yield _escaped(quoted)
-    yield _escaped(_escaped(text))
+    yield _escaped(_escaped(leaf))
 
 
 def _escaped(text: str) -> str:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import NamedTuple
 
@@ -28,7 +28,6 @@ from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation
 from reasonpack.records.message import NOTHING_WRITTEN, Message
 from reasonpack.templates.limits import ready_for_bounds
-from reasonpack.templates.written import Written
 from reasonpack.views.chosen import read_train_on
 from reasonpack.views.completion import find_completion
 from reasonpack.views.past import Past, Prompt
@@ -40,12 +39,7 @@ from reasonpack.views.refused import (
     refuse_stop_inside,
     without_reasoning,
 )
-from reasonpack.views.rendering import (
-    Rendering,
-    each_rendering,
-    is_reasoned,
-    rendering_of_call,
-)
+from reasonpack.views.rendering import Rendering, each_rendering, is_reasoned
 from reasonpack.views.spans import Span, common_beginning, completion_spans, find_messages
 
 
@@ -127,7 +121,9 @@ def each_view(
         for view in _each_view(conversation, rendering, train_on, past):
             yield _of_source(view, sources) if sources and past is None else view
     except RecordError as error:
-        error.path = _source_path(error.path, sources)
+        if sources:
+            own = re.compile(r"(?<=^messages\[)\d+")
+            error.path = own.sub(lambda index: str(sources[int(index[0])]), error.path)
         raise
 
 
@@ -142,13 +138,6 @@ def _of_source(view: View | Untrained, sources: Sequence[int]) -> View | Untrain
     return replace(view, message=sources[view.message], spans=spans)
 
 
-def _source_path(path: str, sources: Sequence[int]) -> str:
-    """Return `path` with the message index of the record, if it has one."""
-    if not sources:
-        return path
-    return re.sub(r"(?<=^messages\[)\d+", lambda index: str(sources[int(index[0])]), path)
-
-
 def _each_view(
     conversation: Conversation, rendering: Rendering, train_on: str, past: Past | None
 ) -> Iterator[View | Untrained]:
@@ -158,7 +147,7 @@ def _each_view(
     asked = chosen.messages(messages)
     before = past.known_prompt() if past else Prompt()
     untrained: Counter[str] = Counter()
-    with closing(_renderings(conversation, rendering, asked, past)) as renderings:
+    with closing(each_rendering(conversation, rendering, asked, past)) as renderings:
         for index, prompt, full, written in renderings:
             text = _text_or_reason(messages[index], prompt, full, index, rendering)
             if isinstance(text, str):
@@ -186,15 +175,6 @@ def _each_view(
         see = ", see --missing-reasoning" if untrained["missing-reasoning"] else ""
         fix = f"Train a message{see}, or leave the conversation out (--on-error skip)."
         raise RecordError("nothing-to-train", "messages", what, fix=fix)
-
-
-def _renderings(
-    conversation: Conversation, rendering: Rendering, asked: Sequence[int], past: Past | None
-) -> Generator[tuple[int, str, str, Written]]:
-    if past is None:
-        yield from each_rendering(conversation, rendering, asked)
-    elif asked:
-        yield rendering_of_call(conversation, rendering, past)
 
 
 def _text_or_reason(

@@ -14,7 +14,7 @@ from reasonpack.records.message import Message
 from reasonpack.templates.forms import dump_message
 from reasonpack.templates.loops import Memo
 from reasonpack.templates.written import Written
-from reasonpack.views.spans import find_messages
+from reasonpack.views.spans import Found, find_messages
 
 pytestmark = pytest.mark.network
 
@@ -57,7 +57,7 @@ def misplaced(name: str, story: list[Message], stop: int) -> list[str]:
     except RecordError:
         return []
     written = memo.written if memo else Written()
-    spans = find_messages(prompt, story[:stop], behaviour, written).spans
+    spans = find_messages(prompt, story[:stop], behaviour, written, Found(), 0).spans
     wrong = []
     for index, message in enumerate(story[:stop]):
         calls = [f"value {each.arguments['key'].split()[1]}" for each in message.tool_calls]
