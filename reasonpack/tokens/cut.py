@@ -18,14 +18,12 @@ class CutRule(Struct, frozen=True):
         leads: a token begins a piece with the text after it, instead of being a piece
             of its own.
         reason: why there are cuts, or why there are none.
-        lines: a stretch between tokens is also cut after its first line.
     """
 
     stages: tuple[re.Pattern[str], ...]
     opaque: frozenset[str]
     leads: bool
     reason: str
-    lines: bool = False
 
 
 def cut_text(text: str, rule: CutRule) -> list[str]:
@@ -44,16 +42,6 @@ def cut_text(text: str, rule: CutRule) -> list[str]:
         for i, part in enumerate(parts):
             split += (part,) if i % 2 else stage.split(part)
         parts = split
-    if rule.lines:
-        pieces: list[str] = []
-        for part in parts:
-            line = _LINE.match(part)
-            start = line.end() if line else 0
-            if start:
-                pieces.append(part[:start])
-            if start < len(part):
-                pieces.append(part[start:])
-        return pieces
     if not rule.opaque and not rule.leads:
         return [part for part in parts if part]
     edges, end = [0], 0
@@ -64,7 +52,3 @@ def cut_text(text: str, rule: CutRule) -> list[str]:
             edges += [start] if rule.leads else [start, end]
     edges.append(len(text))
     return [text[a:b] for a, b in itertools.pairwise(edges) if a < b]
-
-
-_LINE = re.compile(r"[^\n]{0,15}\n+(?=[!-.0-~\u4e00-\u9fff])")
-"""A short line with its breaks, followed by a letter, a digit or a sign other than a slash."""

@@ -31,21 +31,6 @@ if no component depends on where in the text the stretch lies:
   - Cuts are made at tokens of stage 2 too if nothing is normalized and no added token
     has a flag: then its stretches are plain text, and the same argument holds in each.
 
-A stretch may be cut once more, after the line that it begins with. Templates put a header
-in front of a message, and the header changes when the message becomes history:
-
-    "\n\n" "Paris is …"          while it is the answer, after its reasoning
-    "assistant\n" "Paris is …"     later, without reasoning
-
-With this cut, the message is encoded once for both. A pre-tokenizer that splits only by
-known patterns always ends a word between a line break and a letter, digit or sign:
-
-  - No alternative matches a line break followed by one of these; and from there on
-    the words depend only on what follows, since no alternative looks back.
-  - Before the break nothing changes either. The white space up to it is one word
-    whatever follows (`\s*[\r\n]+` comes before the alternatives that look ahead).
-  - The normalizer is none or NFC, which never joins anything to a line break.
-
 The argument is tested too: when a tokenizer is loaded, hard strings made of its own
 added tokens are encoded both ways, and one difference forbids cutting.
 """
@@ -229,93 +214,19 @@ def _argued_rule(reference: tokenizers.Tokenizer, added: list[Any]) -> CutRule:
         part["type"] == "Metaspace" and part.get("prepend_scheme") not in {"always", "never"}
         for part in _parts(reference.pre_tokenizer)
     )
-    lines = not opaque and not leads and count == len(added) and _ends_lines(reference)
     return CutRule(
         stages=tuple(longest_first(token.content for token in stage) for stage in stages),
         opaque=frozenset(opaque),
         leads=leads,
         reason=f"cut at {count} of {len(added)} added tokens"
-        + (", each kept with the text after it" if leads else "")
-        + (", and after lines" if lines else ""),
-        lines=lines,
+        + (", each kept with the text after it" if leads else ""),
     )
-
-
-_KNOWN_ALTERNATIVES = frozenset(
-    {
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)",
-        r"[^\r\n\p{L}\p{N}]?\p{L}+",
-        r"[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+",
-        r"[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+",
-        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
-        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
-        r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+""",
-        r"[一-龥぀-ゟ゠-ヿ]+",
-        r"\p{N}",
-        r"\p{N}{1,3}",
-        r" ?[^\s\p{L}\p{N}]+[\r\n]*",
-        r" ?[^\s\p{L}\p{N}]+[\r\n/]*",
-        r" ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*",
-        r" ?[\p{P}\p{S}]+[\r\n]*",
-    }
-)
-_SPACE_ALTERNATIVES = [r"\s*[\r\n]+", r"\s+(?!\S)", r"\s+"]
-
-
-def _ends_lines(reference: tokenizers.Tokenizer) -> bool:
-    """Return whether words always end between a line break and a letter, digit or sign."""
-    parts = _parts(reference.pre_tokenizer)
-    splits, last = parts[:-1], parts[-1] if parts else {}
-    if (
-        [part["type"] for part in _parts(reference.normalizer)] not in ([], ["NFC"])
-        or type(reference.model).__name__ != "BPE"
-        or last.get("type") != "ByteLevel"
-        or last["add_prefix_space"]
-        or last["use_regex"]
-        or not splits
-    ):
-        return False
-    alternatives = []
-    for part in splits:
-        pattern = part["type"] == "Split" and part["pattern"].get("Regex")
-        if not pattern or part["behavior"] != "Isolated" or part["invert"]:
-            return False
-        alternatives.append(_alternatives(pattern))
-    *words, spaces = alternatives[-1][:-3], alternatives[-1][-3:]
-    return spaces == _SPACE_ALTERNATIVES and _KNOWN_ALTERNATIVES.issuperset(
-        itertools.chain(*alternatives[:-1], *words)
-    )
-
-
-def _alternatives(pattern: str) -> list[str]:
-    r"""Split a pattern at the bars that are in no group and no class.
-
-    >>> _alternatives(r"(?i:'s|'t)|[|]+|\|x")
-    ["(?i:'s|'t)", '[|]+', '\\|x']
-    """
-    parts, depth, in_class = [""], 0, False
-    for symbol in re.findall(r"\\.|.", pattern.replace("\r", r"\r").replace("\n", r"\n")):
-        in_class = symbol == "[" or (in_class and symbol != "]")
-        depth += 0 if in_class else {"(": 1, ")": -1}.get(symbol, 0)
-        if symbol == "|" and not depth and not in_class:
-            parts.append("")
-        else:
-            parts[-1] += symbol
-    return parts
-
-
-_LEADS = ["", "user", "a b", "1", "?!", "  ", "a ", "\u3000", "e\u0301", "\r", "\t\n", "x/"]
-_LINES = ["A", "it's", "7", "10000", "#", "*a", "-", "'s", '"', "~", "{", "汉字", "<a>", "!/", "/"]
 
 
 def _hard_texts(contents: list[str]) -> Iterator[str]:
     """Yield texts in which a wrong cut would show: tokens next to what they may change."""
     step = max(1, len(contents) // 12)
     sample = sorted(contents, key=len)[::step]
-    yield "".join(f"{lead}\n{line}" for lead, line in itertools.product(_LEADS, _LINES))
-    for token in sample[:3]:
-        for lead, line in itertools.product(_LEADS, _LINES):
-            yield f"{token}{lead}\n{line} a{token}{lead}\n\n{line}\n{line}"
     beside = ["a", " ", "", "e", "\u0301", "\n\n", "  b", "<", "1", "한", " \u200d", "A'"]
     for i, token in enumerate(sample):
         other = sample[i - 1]

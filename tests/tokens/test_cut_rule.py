@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import re
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,10 +23,10 @@ from kinds import (
     truncated,
     whole,
 )
-from tokenizers import models, normalizers, pre_tokenizers, processors
+from tokenizers import models, processors
 
 from reasonpack.errors import TokenizerError
-from reasonpack.tokens import cut, cut_rule
+from reasonpack.tokens import cut_rule
 from reasonpack.tokens.cut_rule import longest_first
 from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
 from tests.changed import replace
@@ -116,173 +114,6 @@ def test_planted_fault_is_found(fault: str) -> None:
         suppress_health_check=list(HealthCheck),
     )
     assert find(texts(kind), differs, settings=options)
-
-
-# --- Cuts after lines --------------------------------------------------------------------
-
-QWEN2 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
-QWEN2 += r"\s*[\r\n]+|\s+(?!\S)|\s+"
-O200K = (
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-DEEPSEEK = (
-    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^"""
-    "\r\n"  # the file has the characters themselves
-    r"\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-PATTERNS = {
-    "qwen2": [QWEN2],
-    "qwen3.5": [
-        QWEN2.replace(r"?\p{L}+", r"?[\p{L}\p{M}]+").replace(r"^\s\p{L}", r"^\s\p{L}\p{M}")
-    ],
-    "llama3": [QWEN2.replace(r"\p{N}|", r"\p{N}{1,3}|")],
-    "o200k": [O200K],
-    "deepseek": [r"\p{N}{1,3}", "[一-龥぀-ゟ゠-ヿ]+", DEEPSEEK],
-}
-LINE_MERGES = [
-    "ĊĊ",
-    "Ċa",
-    "Ċ/",
-    "Ċ!",
-    "Ċ1",
-    "!Ċ",
-    "/Ċ",
-    "ĠĊ",
-    "ĊĠ",
-    "ĠĠ",
-    "aa",
-    "a1",
-    "čĊ",
-    "Ċč",
-    "/a",
-]
-
-
-def split_by(patterns: Sequence[str]) -> tokenizers.Tokenizer:
-    tokenizer = byte_bpe(LINE_MERGES)
-    tokenizer.normalizer = normalizers.NFC()
-    splits = [pre_tokenizers.Split(tokenizers.Regex(each), "isolated") for each in patterns]
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [*splits, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
-    add(tokenizer, "<s>", "<think>")
-    return tokenizer
-
-
-@functools.lru_cache
-def load_split_by(name: str) -> Tokenizer:
-    with tempfile.TemporaryDirectory() as folder:
-        split_by(PATTERNS[name]).save(f"{folder}/tokenizer.json")
-        return load_tokenizer(folder)
-
-
-lines = st.lists(
-    st.sampled_from(
-        ["\n", "\n", "\n\n", " ", "  ", "a", "A", "it's", "1", "12345", "/", "!", "?/", "#"]
-    )
-    | st.sampled_from(
-        ["\r", "\t", "\u3000", "\x85", "汉", "é", "\u0301", "'s", "<s>", "<think>", "user"]
-    )
-    | st.characters(codec="utf-8"),
-    max_size=12,
-).map("".join)
-
-
-@pytest.mark.parametrize("name", PATTERNS)
-@settings(max_examples=150)
-@given(text=lines)
-def test_a_line_ends_a_word(name: str, text: str) -> None:
-    tokenizer = load_split_by(name)
-    assert tokenizer.rule.lines
-    assert joined(tokenizer, text) == whole(tokenizer.reference, text)
-    assert tokenizer.cut(f"user\n{text}<s>\n\nHello")[-2:] == ["\n\n", "Hello"]
-
-
-@pytest.mark.parametrize(
-    ("name", "fault"),
-    [
-        ("o200k", r"[^\n]{0,15}\n+(?=[!-~])"),  # a slash goes with the break before it
-        ("qwen2", r"[^\n]{0,15}\n+(?=\s)"),
-        ("qwen2", r"[^\n]{0,15}\n(?=\n)"),
-        ("qwen2", r"[^\n]{0,15}(?=\n)"),
-        ("qwen2", r"\w+(?=\w)"),
-    ],
-)
-def test_another_place_to_cut_is_found(
-    name: str, fault: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tokenizer = load_split_by(name)
-    monkeypatch.setattr(cut, "_LINE", re.compile(fault))
-    options = settings(max_examples=5000, database=None, derandomize=True, phases=[Phase.generate])
-    assert find(
-        lines,
-        lambda text: joined(tokenizer, text) != whole(tokenizer.reference, text),
-        settings=options,
-    )
-
-
-@pytest.mark.parametrize(
-    ("name", "change"),
-    [
-        ("unknown alternative", lambda t: split_by([r"\n\w+|" + QWEN2])),
-        ("other order", lambda t: split_by([QWEN2.replace(r"|\s+(?!\S)|\s+", r"|\s+|\s+(?!\S)")])),
-        ("GPT-2", lambda t: split_by([r" ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"])),
-        (
-            "prefix space",
-            lambda t: setattr(
-                t,
-                "pre_tokenizer",
-                pre_tokenizers.Sequence(
-                    [
-                        pre_tokenizers.Split(tokenizers.Regex(QWEN2), "isolated"),
-                        pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=False),
-                    ]
-                ),
-            ),
-        ),
-        ("own pattern", lambda t: setattr(t, "pre_tokenizer", pre_tokenizers.ByteLevel(False))),
-        (
-            "inverted",
-            lambda t: setattr(
-                t,
-                "pre_tokenizer",
-                pre_tokenizers.Sequence(
-                    [
-                        pre_tokenizers.Split(tokenizers.Regex(QWEN2), "isolated", invert=True),
-                        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-                    ]
-                ),
-            ),
-        ),
-        (
-            "removed",
-            lambda t: setattr(
-                t,
-                "pre_tokenizer",
-                pre_tokenizers.Sequence(
-                    [
-                        pre_tokenizers.Split(tokenizers.Regex(QWEN2), "merged_with_next"),
-                        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-                    ]
-                ),
-            ),
-        ),
-        ("normalizer", lambda t: setattr(t, "normalizer", normalizers.Replace("\nA", "A"))),
-        ("added token with a flag", lambda t: add(t, "<x>", rstrip=True)),
-        ("added token in a line", lambda t: add(t, "\nA", normalized=True)),
-    ],
-)
-def test_lines_are_left_whole(
-    tmp_path: Path, name: str, change: Callable[[tokenizers.Tokenizer], object]
-) -> None:
-    tokenizer = split_by([QWEN2])
-    tokenizer = change(tokenizer) or tokenizer
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
-    assert not load_tokenizer(tmp_path).rule.lines, name
 
 
 def test_no_added_tokens(tmp_path: Path) -> None:
