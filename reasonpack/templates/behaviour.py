@@ -1,13 +1,9 @@
 r"""What a chat template does to reasoning: a type that `learn` fills and a user can override.
 
-    ChatTemplate ── user U, assistant(reasoning R, response C), … ──→ Behaviour
+ChatTemplate ── user U, assistant(reasoning R, response C), … ──→ Behaviour
 
-    <|im_start|>assistant\n <think>\n R \n</think>\n\n C <|im_end|> \n
-    └────── header ───────┘ └opener─┘   └── closer ──┘   └─ stop ─┘ └ after_stop
-
-No model names are listed here: everything is read from the template's own output. Each view is
-checked again when it is built, so a template that behaves differently in some conversation is
-refused there.
+<|im_start|>assistant\n <think>\n R \n</think>\n\n C <|im_end|> \n
+└────── header ───────┘ └opener─┘   └── closer ──┘   └─ stop ─┘ └ after_stop
 """
 
 from __future__ import annotations

@@ -45,10 +45,8 @@ def load_template(
     def compile_(name: str, source: str) -> ChatTemplate:
         return replace(_compiled(source, name, date), special_tokens=dict(special_tokens or {}))
 
-    if choice is not None and ("{{" in choice or "{%" in choice):
-        only = compile_("--chat-template", choice)
-        return only, only
-    named = read_templates(directory, config)
+    is_text = choice is not None and ("{{" in choice or "{%" in choice)
+    named = {} if is_text else read_templates(directory, config)
     if choice is None:
         if "default" not in named:
             known = f"; it has {', '.join(sorted(named))}" if named else ""
@@ -56,11 +54,13 @@ def load_template(
             raise UsageError(directory or "tokenizer", f"no chat template{known}", "one", fix)
         tools, default = named.get("tool_use"), compile_("chat template", named["default"])
         return default, compile_("chat template tool_use", tools) if tools else default
-    if choice in named:
+    if is_text:
+        only = compile_("--chat-template", choice)
+    elif choice in named:
         only = compile_(f"chat template {choice}", named[choice])
-        return only, only
-    path = _file(choice, named)
-    only = compile_(path.name, _read_text(path))
+    else:
+        path = _file(choice, named)
+        only = compile_(path.name, _read_text(path))
     return only, only
 
 

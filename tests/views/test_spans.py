@@ -171,8 +171,6 @@ def test_how_many_answers_there_are_does_not_count(monkeypatch: pytest.MonkeyPat
     asked = [text for text, _, message in spans_of(last) if message % 2 == 0]
     assert set(asked) == {"<|im_start|>user\nuser<|im_end|>\n"}
     assert views(chosen, *story[:4]) == all_[:2]
-    monkeypatch.setattr("reasonpack.templates.written._MORE", 0)
-    assert views(chosen, *story) == all_
     written = Written("abcdef", ["a", "bc", "d", "ef"], [(range(2), 1)])
     assert [written.of(message) for message in (1, 0, 2)] == [(3, 4), (1, 3), None]
 
