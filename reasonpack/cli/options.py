@@ -127,7 +127,10 @@ def _options_of_manifest(text: str) -> dict[str, Any]:
 
     from reasonpack.datasets.manifest import Manifest  # noqa: PLC0415
 
-    msgspec.json.decode(text, type=Manifest)
+    try:
+        msgspec.json.decode(text, type=Manifest)
+    except msgspec.MsgspecError as error:
+        raise ValueError(error) from error
     manifest = json.loads(text)
     parts = manifest.get("blend") or [{"path": each["path"]} for each in manifest["inputs"]]
     inputs = [

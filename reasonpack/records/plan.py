@@ -272,7 +272,8 @@ def _groups(place: Place, kind: Container) -> Iterator[tuple[int, int]]:
     """Yield the bytes and rows of each row group of a Parquet file, or batch of an Arrow file."""
     with opened_rows(place, kind) as file:
         if kind == "arrow":
-            yield from ((batch.nbytes, batch.num_rows) for batch in arrow_batches(file))
+            for batch in arrow_batches(file):
+                yield batch.get_total_buffer_size(), batch.num_rows  # `nbytes` knows no views
             return
         metadata = pq.read_metadata(file)
         groups = map(metadata.row_group, range(metadata.num_row_groups))

@@ -71,7 +71,7 @@ def check_type(found: Json, expected: Any) -> None:
         else:
             for each, type_ in zip(found["anyOf"], arguments, strict=True):
                 check_type(each, type_)
-    elif dataclasses.is_dataclass(expected) or isinstance(expected, msgspec.StructMeta):
+    elif dataclasses.is_dataclass(expected) or isinstance(expected, type(msgspec.Struct)):
         check_fields(found, expected)
     elif origin in {list, tuple}:
         assert found["type"] == "array", found

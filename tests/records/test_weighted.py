@@ -104,9 +104,11 @@ def test_a_weight_is_found_in_every_type_of_column(tmp_path: Path, suffix: str) 
     columns = [
         *(lists, lists.cast(pa.large_list(lists.type.value_type))),
         lists.cast(pa.list_(lists.type.value_type, 2)),
-        *(texts, texts.cast(pa.large_string()), texts.cast(pa.string_view())),
-        *(texts.dictionary_encode(), pa.ExtensionArray.from_storage(pa.json_(), texts)),
+        *(texts, texts.cast(pa.large_string()), texts.dictionary_encode()),
     ]
+    if pa.__version__ >= "22":  # which reads them all
+        columns.append(pa.ExtensionArray.from_storage(pa.json_(), texts))
+        columns.append(texts.cast(pa.string_view()))
     for number, column in enumerate(columns):
         path, table = tmp_path / f"{number}.{suffix}", pa.table({"messages": column})
         if suffix == "parquet":
