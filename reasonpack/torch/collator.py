@@ -287,6 +287,10 @@ def _check_columns(rows: Sequence[Mapping[str, Any]]) -> None:
                 "let the trainer keep them (remove_unused_columns=False), and take the "
                 "rows of RowDataset, RowStream or datasets.load_dataset as they are",
             )
+        if nulls := [name for name, value in row.items() if value is None]:
+            what = f"no {', '.join(nulls)}, which other rows have"
+            fix = "pack the datasets of a mixture with the same options"
+            raise UsageError(f"row {number}", what, "rows of the same columns", fix)
         lengths = {name: len(row[name]) for name in OF_TOKENS if name in row}
         if set(lengths.values()) != {int(row["length"])}:
             expected = f"length={row['length']} of each"

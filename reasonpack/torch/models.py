@@ -5,6 +5,7 @@
     eager                 "eager"           "eager"
     flex_attention        "flex"            "flex"
     flash_attention_2 …   "branches"        "varlen"       after attend_by_branches(model)
+    any, layers that neither a mask nor bounds make right: "none", npass rows without packing
 
 Models without a mask take every jump in `position_ids` for a new sequence, sliding-window layers
 count row indices, and recurrent layers read the row from left to right: each would silently train
@@ -56,9 +57,11 @@ def collator_for(
     form: MaskForm = FORMS.get(implementation, "sdpa")
     if is_flash(implementation):
         form = "varlen" if layout == "npass" else "branches"
+    if layout == "npass" and not packed and _odd_layers(config):
+        form = "none"
     collator = Collator(
         mask=form,
-        window=None if is_flash(implementation) else model_windows(config),
+        window=model_windows(config) if form in FORMS.values() else None,
         dtype=getattr(model, "dtype", None) or torch.float32,
         pad_to_multiple_of=pad_to_multiple_of,
         max_position=model_max_position(config),
@@ -105,7 +108,6 @@ def check_model(
     name = getattr(config, "model_type", None) or type(config).__name__
     if layout == "onepass" or packed:
         _check_layers(config, name, layout)
-    if layout == "onepass":
         _check_positions(model, name)
     implementation = implementation_of(model)
     if layout == "onepass" and implementation not in FORMS:
@@ -185,18 +187,27 @@ def _is_dynamic(rope: dict[str, Any]) -> bool:
     return "dynamic" in kind or kind == "longrope"
 
 
-def _check_layers(config: Any, name: str, layout: Layout) -> None:
+def _odd_layers(config: Any) -> list[str]:
+    """Name the types of layers that neither a mask nor the bounds of sequences make right.
+
+    They get batches without either, of one plain sample a row: the model makes its own masks.
+    """
     types = getattr(config, "layer_types", None)
     if types is not None:
         odd = sorted(set(types) - {FULL, SLIDING})
     else:
-        recurrent = Architecture.of({**vars(config), "model_type": name}).recurrent
+        model_type = getattr(config, "model_type", None)
+        recurrent = Architecture.of({**vars(config), "model_type": model_type}).recurrent
         odd = [recurrent] if recurrent else []
     if "local" in str(getattr(config, "attention_types", "")):  # GPT-Neo's window, in row indices
         odd.append("local")
     if getattr(config, "alibi", False):  # positions from the row, not from position_ids
         odd.append("alibi")
-    if odd:
+    return odd
+
+
+def _check_layers(config: Any, name: str, layout: Layout) -> None:
+    if odd := _odd_layers(config):
         what = f"layers other than full and sliding attention ({', '.join(odd)})"
         rows, part, fix = "packed", "sample", "pack without --packing"
         if layout == "onepass":
@@ -222,7 +233,7 @@ def _check_collator(collator: Collator, model: Any, name: str, layout: Layout) -
     if is_attended_by_branches(model):
         taken.add("branches")
     if layout == "npass":
-        taken |= {"varlen", "none"}
+        taken = {"none"} if _odd_layers(config) else taken | {"varlen", "none"}
     fix = "use collator_for(model, …)"
     if collator.mask not in taken:
         what = f"attn_implementation {implementation!r} with mask {collator.mask!r}"

@@ -172,6 +172,13 @@ def test_loss_weights_come_along_when_asked_for_and_never_unnoticed() -> None:
         Collator(mask="sdpa", loss_weights=True)([full_row(CHAIN)])
 
 
+def test_a_mixture_of_other_columns_is_refused() -> None:
+    row = {**full_row(CHAIN), "loss_weights": None}  # as `datasets` concatenates
+    for told in (False, True):
+        with pytest.raises(UsageError, match="row 0: no loss_weights, which other rows have"):
+            Collator(mask="sdpa", loss_weights=told)([row])
+
+
 @pytest.mark.parametrize("name", ["loss_weights", "logprobs", "advantages", "call_role"])
 def test_columns_that_have_to_be_applied_are_refused_by_name(name: str) -> None:
     row = {**full_row(CHAIN), name: np.ones(5, np.float32)}

@@ -20,6 +20,7 @@ from reasonpack.torch import (  # noqa: E402
     collator_for,
     model_max_position,
     model_windows,
+    prepare_model,
 )
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore:.*deprecated")]
@@ -134,6 +135,38 @@ def test_layers_that_read_the_row_are_refused(made: Any, layer: str) -> None:
         check_model(made, layout="onepass")
 
 
+CHUNKED = {
+    "attention_chunk_size": 8,
+    "layer_types": ["chunked_attention", "full_attention"],
+    "no_rope_layers": [1, 0],
+    "num_local_experts": 2,
+    "intermediate_size_mlp": 48,
+}
+ODD = {
+    "llama4_text": CHUNKED,
+    "deepseek_v4": {},
+    "lfm2": {"layer_types": ["conv", "full_attention"]},
+}
+
+
+@pytest.mark.parametrize("family", ODD)
+def test_layers_that_no_mask_makes_right_get_plain_rows(family: str) -> None:
+    attention = "eager" if family == "deepseek_v4" else "sdpa"
+    model = tiny.model(family, attention=attention, **ODD[family])
+    views = [tiny.random_views(seed, turns=1) for seed in range(3)]
+    rows = tiny.rows_of(views, layout="npass")
+    collator = collator_for(model, layout="npass", packed=False, pad_to_multiple_of=8)
+    expected = tiny.npass_loss(model, views).item()
+    prepare_model(model)
+    found = tiny.batch_loss(model, collator(rows)).item()
+    assert abs(found / expected - 1) < 1e-6
+    for mask in (attention, "varlen"):  # one has no chunks, in the other samples leak
+        with pytest.raises(UsageError, match=f"mask '{mask}', expected none"):
+            check_model(model, layout="npass", packed=False, collator=replace(collator, mask=mask))
+    model.config._attn_implementation = "flash_attention_2"
+    assert collator_for(model.config, layout="npass", packed=False).mask == "none"
+
+
 @pytest.mark.parametrize(
     "model_type",
     [
@@ -157,6 +190,8 @@ def test_a_model_without_position_ids_is_refused() -> None:
     bloom = transformers.BloomForCausalLM(config("bloom", attention="eager", **small))
     with pytest.raises(UsageError, match="takes no position_ids"):
         check_model(bloom, layout="onepass")
+    with pytest.raises(UsageError, match="takes no position_ids"):
+        check_model(bloom, layout="npass", packed=True)
 
 
 def test_a_model_with_adapters_is_read_as_the_one_below() -> None:
