@@ -25,7 +25,6 @@ from reasonpack.run.plan_file import PLAN, Plan, differences, write_plan
 from reasonpack.show.report.report import MARK
 from reasonpack.storage.place import (
     Place,
-    child_names,
     file_names,
     is_url,
     join,
@@ -89,7 +88,7 @@ def _refuse_foreign(output: Place, *, overwrite: bool) -> None:
         raise UsageError(there, "is a file", "a directory", "choose another --output")
     names = {
         name
-        for name in child_names(output)
+        for name in file_names(output, folders=True)
         if not (name.startswith((LOCK, SPOOL)) or _temporary_for(name, ""))
     }
     if not names or (_wrote_a_run(output) if overwrite else PLAN in names):
@@ -165,7 +164,7 @@ def _foreign(output: Place) -> Iterator[str]:
     for directory in (*DIRECTORIES, *SHUFFLED_FROM):
         if not is_url(output) and Path(output, directory).is_symlink():
             yield directory
-        for name in child_names(place_of(output, directory)):
+        for name in file_names(place_of(output, directory), folders=True):
             if not _is_ours(name, directory):
                 yield f"{directory}/{name}"
 

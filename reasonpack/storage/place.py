@@ -171,27 +171,14 @@ def writing(place: Place) -> Iterator[None]:
         raise unwritable(place, error) from error
 
 
-def file_names(directory: Place) -> list[str]:
-    """List the files directly in a directory; none if it does not exist.
-
-    Raises:
-        StorageError: it cannot be listed.
-    """
-    return child_names(directory, only_files=True)
-
-
-def child_names(directory: Place, *, only_files: bool = False) -> list[str]:
-    """List the files and directories directly in a directory; none if it does not exist.
-
-    Raises:
-        StorageError: it cannot be listed.
-    """
+def file_names(directory: Place, *, folders: bool = False) -> list[str]:
+    """List the files, or files and `folders`, directly in a directory; none if it is not there."""
     with reading(directory), contextlib.suppress(FileNotFoundError):
         if is_url(directory):
             found = infos_below(str(directory), recursive=False)
-            return sorted(each.base_name for each in found if each.is_file or not only_files)
+            return sorted(each.base_name for each in found if folders or each.is_file)
         with os.scandir(directory) as entries:
-            return sorted(each.name for each in entries if not only_files or _is_file(each))
+            return sorted(each.name for each in entries if folders or _is_file(each))
     return []
 
 
@@ -212,11 +199,7 @@ def infos_below(url: str, *, recursive: bool) -> list[Any]:
 
 
 def stamp(place: Place) -> Stamp | None:
-    """Return what the file system says about a file; None if there is none.
-
-    Raises:
-        StorageError: the file system does not answer.
-    """
+    """Return what the file system says about a file; None if there is none."""
     with reading(place), contextlib.suppress(FileNotFoundError):
         if not is_url(place):
             of = os.stat(place)  # noqa: PTH116 (a place may be text)
@@ -233,11 +216,7 @@ VERSIONS = ("ETag", "etag", "VersionId", "generation", "md5Hash", "blob_id", "oi
 
 
 def full_stamp(place: Place) -> Stamp | None:
-    """Return a stamp that includes the version of an object, which costs another request.
-
-    Raises:
-        StorageError: the file system does not answer.
-    """
+    """Return a stamp that includes the version of an object, which costs another request."""
     found = stamp(place)
     if found is None or not is_url(place):
         return found
@@ -264,11 +243,7 @@ def check_regular(path: Path | str) -> None:
 
 
 def remove(place: Place) -> None:
-    """Remove a file, if it exists.
-
-    Raises:
-        StorageError: it cannot be removed.
-    """
+    """Remove a file, if it exists."""
     with writing(place), contextlib.suppress(FileNotFoundError):
         if is_url(place):
             system, path = file_system(str(place))
@@ -278,11 +253,7 @@ def remove(place: Place) -> None:
 
 
 def remove_tree(directory: Place) -> None:
-    """Remove a directory and everything in it, if it exists.
-
-    Raises:
-        StorageError: it cannot be removed.
-    """
+    """Remove a directory and everything in it, if it exists."""
     with writing(directory), contextlib.suppress(FileNotFoundError):
         if not is_url(directory):
             shutil.rmtree(directory)

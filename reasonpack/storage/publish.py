@@ -82,9 +82,6 @@ def publish(place: Place) -> Iterator[HashingFile]:
     shard. It is unique, so that two processes that publish the same file do not write to one
     temporary file. A device or a pipe is written directly: renaming a file to `/dev/null` would
     remove the device.
-
-    Raises:
-        StorageError: it cannot be written.
     """
     temporary: Path | None = None
     at = place

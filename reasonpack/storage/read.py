@@ -51,11 +51,7 @@ _MAGIC: dict[bytes, Container] = {
 
 
 def container(place: Place) -> Container:
-    """Return the format of an input file, by its first bytes.
-
-    Raises:
-        StorageError: it cannot be read.
-    """
+    """Return the format of an input file, by its first bytes."""
     with open_file(place) as file:
         head = file.read(HEAD)
     plain: Container = "array" if is_list(head) else "plain"
@@ -184,11 +180,7 @@ def read_bytes(place: Place) -> bytes | None:
 
 
 def digest(place: Place) -> tuple[int, str]:
-    """Read a file and return its size and SHA-256 in hexadecimal.
-
-    Raises:
-        StorageError: it cannot be read.
-    """
+    """Read a file and return its size and SHA-256 in hexadecimal."""
     hash_, size = hashlib.sha256(), 0
     with open_file(place) as file:
         while block := file.read(BLOCK):

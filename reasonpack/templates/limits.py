@@ -119,7 +119,8 @@ def ready_for_bounds() -> Iterator[None]:
         yield
         return
     with _memory_limit():
-        _set_up.timed = _can_set_timer()
+        is_main = threading.current_thread() is threading.main_thread()
+        _set_up.timed = is_main and hasattr(signal, "setitimer")
         _set_up.due = _set_up.fires_at = math.inf
         previous = signal.signal(signal.SIGALRM, _on_alarm) if _set_up.timed else None
         _set_up.done = True
@@ -130,10 +131,6 @@ def ready_for_bounds() -> Iterator[None]:
             if _set_up.timed:
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 signal.signal(signal.SIGALRM, previous)
-
-
-def _can_set_timer() -> bool:
-    return threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
 
 
 def _on_alarm(_signum: int, _frame: object) -> None:

@@ -17,13 +17,13 @@ class CutRule(Struct, frozen=True):
         opaque: tokens that are matched, but at which no cut is made.
         leads: a token begins a piece with the text after it, instead of being a piece
             of its own.
-        reason: why there are cuts, or why there are none.
+        reason: why there are no cuts; empty if there are.
     """
 
     stages: tuple[re.Pattern[str], ...]
     opaque: frozenset[str]
     leads: bool
-    reason: str
+    reason: str = ""
 
 
 def cut_text(text: str, rule: CutRule) -> list[str]:
@@ -31,9 +31,9 @@ def cut_text(text: str, rule: CutRule) -> list[str]:
 
     >>> from reasonpack.tokens.cut_rule import longest_first
     >>> tokens = longest_first(["<s>", "<mask>"])
-    >>> cut_text("<s>a <mask> b<s>", CutRule((tokens,), frozenset({"<mask>"}), False, ""))
+    >>> cut_text("<s>a <mask> b<s>", CutRule((tokens,), frozenset({"<mask>"}), False))
     ['<s>', 'a <mask> b', '<s>']
-    >>> cut_text("a<s>b<s>c", CutRule((tokens,), frozenset(), True, ""))
+    >>> cut_text("a<s>b<s>c", CutRule((tokens,), frozenset(), True))
     ['a', '<s>b', '<s>c']
     """
     parts = [text]  # stretch, token, stretch, …: tokens have odd indices

@@ -207,8 +207,7 @@ def _argued_rule(reference: tokenizers.Tokenizer, added: list[Any]) -> CutRule:
     stages = [raw] if raw else []
     if normalized and not flagged and not _parts(reference.normalizer):
         stages.append(normalized)
-    count = sum(map(len, stages)) - len(opaque)
-    if count == 0:
+    if sum(map(len, stages)) == len(opaque):
         return _no_cuts("no added token is safe to cut at")
     leads = any(
         part["type"] == "Metaspace" and part.get("prepend_scheme") not in {"always", "never"}
@@ -218,8 +217,6 @@ def _argued_rule(reference: tokenizers.Tokenizer, added: list[Any]) -> CutRule:
         stages=tuple(longest_first(token.content for token in stage) for stage in stages),
         opaque=frozenset(opaque),
         leads=leads,
-        reason=f"cut at {count} of {len(added)} added tokens"
-        + (", each kept with the text after it" if leads else ""),
     )
 
 

@@ -96,15 +96,6 @@ class Encoder:
         used: the backend of the last unit, with its version.
         fault: why backends that should have encoded the last unit did not; None if none
             failed.
-
-    >>> import tokenizers
-    >>> from reasonpack.tokens.cut import CutRule
-    >>> words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "?": 1}, "?"))
-    >>> rule = CutRule((), frozenset(), False, "")
-    >>> none, known, load = frozenset(), lambda: {0: "a", 1: "?"}, lambda: (words, rule)
-    >>> tokenizer = Tokenizer("", None, None, "", {}, {}, (), none, known, None, (), None, load)
-    >>> Encoder(tokenizer).encode(["a", "b"])
-    [array([0], dtype=int32), array([1], dtype=int32)]
     """
 
     def __init__(
@@ -140,9 +131,14 @@ class Encoder:
         if self._loading is not None:
             self._loading.result()
             self._loading = None
+        count = max(CHECKED_AT_LEAST, round(len(pieces) * self._check_rate))
+        # Fixed but irregular: a regular choice could always meet the same turn of a chat.
+        chosen = random.Random(0).sample(range(len(pieces)), min(count, len(pieces)))  # noqa: S311
         while pieces and self.load():
-            ids = self._encode_and_check(pieces) if self._passes_hard_texts() else None
-            if ids is not None:
+            passes = self._passes_hard_texts()
+            ids = self._ids_checked(pieces, chosen, "a piece of this unit") if passes else None
+            if self._loaded is not None and ids is not None:
+                self._set_used(_label(self._loaded[0]))
                 return ids
         self._set_used(_label(REFERENCE))
         return self._by_reference(pieces)
@@ -172,18 +168,6 @@ class Encoder:
             texts = hard_texts(self._tokenizer.added_tokens)
             self._proved = self._ids_checked(texts, range(len(texts)), "a hard text") is not None
         return self._proved
-
-    def _encode_and_check(self, pieces: Sequence[str]) -> list[I32] | None:
-        """Encode pieces by the fast backend, and check some; None if it is wrong on one."""
-        assert self._loaded is not None
-        label = _label(self._loaded[0])
-        count = max(CHECKED_AT_LEAST, round(len(pieces) * self._check_rate))
-        # Fixed but irregular: a regular choice could always meet the same turn of a chat.
-        chosen = random.Random(0).sample(range(len(pieces)), min(count, len(pieces)))  # noqa: S311
-        ids = self._ids_checked(pieces, chosen, "a piece of this unit")
-        if ids is not None:
-            self._set_used(label)
-        return ids
 
     def _ids_checked(
         self, pieces: Sequence[str], chosen: Sequence[int], what: str

@@ -15,7 +15,7 @@ from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Receipt, place_of, receipt_path
 from reasonpack.errors import StorageError
 from reasonpack.rows.content_hash import combined_hash
-from reasonpack.storage.place import child_names, file_names, is_url, join
+from reasonpack.storage.place import file_names, is_url, join
 from reasonpack.storage.read import digest, open_file, read_bytes
 from reasonpack.verify.card import check_card
 from reasonpack.verify.findings import Findings
@@ -79,7 +79,9 @@ def _known(dataset: Dataset) -> set[str]:
 def _check_names(dataset: Dataset, findings: Findings) -> None:
     """Find files that are not part of the dataset, and temporary files of a killed run."""
     directory, known = dataset.directory, _known(dataset)
-    names = {folder: child_names(join(directory, folder)) for folder in ("data", "receipts")}
+    names = {
+        folder: file_names(join(directory, folder), folders=True) for folder in ("data", "receipts")
+    }
     everything = file_names(directory) + [f"{each}/{n}" for each in names for n in names[each]]
     for name in everything:
         folder, _, own = name.rpartition("/")

@@ -98,12 +98,8 @@ class Past(Struct):
 
 def same_beginning(one: Sequence[object], other: Sequence[object]) -> int:
     """Return how many leading objects of two lists are identical."""
-    if all(map(is_, one, other)):
-        return min(len(one), len(other))
-    for count, (mine, its) in enumerate(zip(one, other, strict=False)):
-        if mine is not its:
-            return count
-    return min(len(one), len(other))
+    identical = enumerate(map(is_, one, other))
+    return next((at for at, same in identical if not same), min(len(one), len(other)))
 
 
 class Pasts:

@@ -148,17 +148,14 @@ def _stories(
     """
 
     def write(message: Message) -> tuple[dict[str, Any], dict[str, Any]]:
-        whole, bare = dump_message(message, behaviour.forms), _bare(message)
-        return whole, whole if bare is message else dump_message(bare, behaviour.forms)
+        whole = dump_message(message, behaviour.forms)
+        if message.verbatim is None or is_reasoned(message):
+            return whole, whole
+        return whole, dump_message(replace(message, verbatim=None), behaviour.forms)
 
     wholes, bares = (past or Past()).stories(messages, write)
     is_one = not behaviour.closer or same_beginning(wholes, bares) == len(messages)
     return (bares,) if is_one else (wholes, bares)
-
-
-def _bare(message: Message) -> Message:
-    kept = message.verbatim is None or is_reasoned(message)
-    return message if kept else replace(message, verbatim=None)
 
 
 def _variables(conversation: Conversation, index: int, rendering: Rendering) -> Mapping[str, Any]:

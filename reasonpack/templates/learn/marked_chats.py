@@ -177,6 +177,16 @@ def common_start(texts: Sequence[str], added_tokens: Sequence[str]) -> str:
     return start
 
 
+def common_end(texts: Sequence[str], added_tokens: Sequence[str]) -> str:
+    """Return the longest common end of `texts` that does not begin inside an added token.
+
+    >>> common_end(["</think><call>", "<bot><call>"], ["</think>", "<bot>"])
+    '<call>'
+    """
+    backwards = [token[::-1] for token in added_tokens]
+    return common_start([text[::-1] for text in texts], backwards)[::-1]
+
+
 def find_forms(probe: Probe) -> Forms:
     """Return the forms in which the template's output shows reasoning and tool calls."""
     reads = _find_reasoning(probe)

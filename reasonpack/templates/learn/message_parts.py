@@ -25,6 +25,7 @@ from reasonpack.templates.learn.marked_chats import (
     answer,
     before,
     call,
+    common_end,
     common_length,
     common_start,
     prompt_end,
@@ -71,7 +72,7 @@ def find_delimiters(probe: Probe, header: str, prompt_opener: str) -> tuple[str,
         text = probe.render([user(), message])
         closer, found, _ = text.rpartition(USER)[2].partition(REASON)[2].partition(mark)
         if mark == CALL:
-            closer = _without_common_end(closer, bare, probe.added_tokens)
+            closer = closer.removesuffix(common_end([closer, bare], probe.added_tokens))
         elif CALL in closer:
             continue  # the content follows the calls
         opener = before(probe, text, REASON).removeprefix(header)
@@ -99,16 +100,6 @@ def find_strips(probe: Probe, closer: str) -> tuple[str, str]:
 
 def _stripped(left: str, pad: str) -> str:
     return {pad: "nothing", "": "white space"}.get(left, "newlines")
-
-
-def _without_common_end(text: str, other: str, added_tokens: Sequence[str]) -> str:
-    """Return `text` without the end that it shares with `other`, in whole tokens.
-
-    >>> _without_common_end("</think><call>", "<bot><call>", ["</think>", "<bot>"])
-    '</think>'
-    """
-    backwards = [token[::-1] for token in added_tokens]
-    return text[: len(text) - len(common_start([text[::-1], other[::-1]], backwards))]
 
 
 def _conventional_closer(probe: Probe, prompt_opener: str) -> str:

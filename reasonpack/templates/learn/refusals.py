@@ -17,7 +17,7 @@ from reasonpack.templates.learn.marked_chats import (
     answer,
     before,
     call,
-    common_start,
+    common_end,
     prompt_end,
     reads_content_alone,
     user,
@@ -96,9 +96,8 @@ def check_prompt(probe: Probe) -> None:
     bare = probe.render([user(), answer(reasoning=False)])
     asked = probe.render([user()], prompt=True)
     unasked = probe.render([user()])
-    ends = [asked.rpartition(USER)[2][::-1], bare.rpartition(ANSWER)[2][::-1]]
-    backwards = [token[::-1] for token in probe.added_tokens]
-    if asked == unasked and common_start(ends, backwards).strip():
+    ends = [asked.rpartition(USER)[2], bare.rpartition(ANSWER)[2]]
+    if asked == unasked and common_end(ends, probe.added_tokens).strip():
         what = "writes the generation prompt where none is asked for"
         raise _refused(probe, what, "a rendering that ends with the answer")
     end = prompt_end(probe)
