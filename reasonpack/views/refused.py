@@ -10,13 +10,15 @@ import re
 from bisect import bisect_right
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from reasonpack.errors import RecordError
 from reasonpack.records.message import Message
 from reasonpack.templates.behaviour import Behaviour
 from reasonpack.templates.learn.marked_chats import common_length
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.views.completion import closed_block
-from reasonpack.views.tool_calls import find_name
+from reasonpack.views.tool_calls import are_calls, find_name
 from reasonpack.wording import count
 
 _KEEP = (
@@ -58,7 +60,8 @@ def _why(  # noqa: PLR0911 (one kind each)
         what = f"shows the id of a call, {nameless[0].id!r}, and not the tool's name"
         name = nameless[0].name
         return what, "an id with the name in it", f"write an id such as 'functions.{name}:0'"
-    if len(message.tool_calls) > 1 and (missing or not _shows_all(message, own)):
+    bare = [replace(call, arguments={}) for call in message.tool_calls]
+    if len(bare) > 1 and (missing or not are_calls(own, bare, ())):
         names = ", ".join(call.name for call in message.tool_calls)
         what = f"does not show all calls of this message ({names})"
         return what, "one call per message, as this model writes them", ""
@@ -85,16 +88,6 @@ def _why(  # noqa: PLR0911 (one kind each)
         return what + repr(prompt[-30:]), f"a prompt that lets the model reason ({opener!r})", ""
     what = f"does not show exactly this message after its prompt {_difference(prompt, full)}"
     return what, "the whole message and nothing else", ""
-
-
-def _shows_all(message: Message, text: str) -> bool:
-    at = 0
-    for call in message.tool_calls:
-        at = find_name(text, call.name, at)
-        if at < 0:
-            return False
-        at += len(call.name)
-    return True
 
 
 def _difference(prompt: str, full: str) -> str:

@@ -209,14 +209,11 @@ def find_forms(probe: Probe) -> Forms:
 
 def _find_reasoning(probe: Probe) -> Forms:
     fields = tuple(name for name in REASONING_FIELDS if name in probe.template.words)
+    shows_fields = bool(fields) and _shows_reasoning(probe, Forms(fields))
     parts = Forms(parts=True)
-    if (
-        "thinking" in fields
-        and not _shows_reasoning(probe, Forms(fields))
-        and _shows_reasoning(probe, parts)
-    ):
+    if "thinking" in fields and not shows_fields and _shows_reasoning(probe, parts):
         return parts
-    if not fields or not _shows_a_field(probe, fields):
+    if not shows_fields:
         looks = "</think>" in probe.template.source
         inline = INLINE if looks else _as_the_prompt_opens(probe)
         shown = (
@@ -227,13 +224,6 @@ def _find_reasoning(probe: Probe) -> Forms:
     history = [user(), Message("assistant", _tagged()), user(NEXT)]
     own = passes_through(probe) and REASON not in probe.render(history)
     return Forms(fields, inline_as_written=own and "</think>" in probe.template.source)
-
-
-def _shows_a_field(probe: Probe, fields: tuple[str, ...]) -> bool:
-    """Return whether the template shows one of the fields, in an answer or a tool call."""
-    stories = ([user(), answer(reasoning=True)], [user(), call(None, REASON)])
-    probes = [replace(probe, forms=Forms(fields), variables=each) for each in THINKING]
-    return any(REASON in tried.render(story) for tried, story in product(probes, stories))
 
 
 def _as_the_prompt_opens(probe: Probe) -> tuple[str, ...]:
