@@ -41,8 +41,8 @@ def cut_rows(batch: pa.RecordBatch) -> list[list[Sample]]:
     rows = np.diff(bounds["segment_start"])
     segments = flat["segment_start"] + np.repeat(bounds["input_ids"][:-1], rows)
     firsts = np.searchsorted(segments, starts)
-    tokens = slices([*starts.tolist(), len(flat["input_ids"])])
-    parts = slices([*firsts.tolist(), len(segments)])
+    tokens = slices(np.append(starts, len(flat["input_ids"])))
+    parts = slices(np.append(firsts, len(segments)))
     calls = _calls(columns, flat, bounds) if "call_id" in columns else None
     samples = []
     ids = flattened(columns["sample_id"]).to_pylist()

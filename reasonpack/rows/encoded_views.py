@@ -10,7 +10,6 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
@@ -26,7 +25,7 @@ Run = tuple[int, int, int, bool]
 
 @dataclass(frozen=True, slots=True)
 class EncodedViews:
-    """V views of C conversations; each holds only the tokens that it does not share with `base`.
+    """V views of C conversations; each holds only the tokens that it does not share with another.
 
     The token at depth d ≥ `shared[v]` of view v is `tokens[origin[v] + d]`.
 
@@ -36,10 +35,8 @@ class EncodedViews:
         run_start: i64[R], where kind, message or view changes in `tokens`.
         run_kind: u8[R], the `Kind` of each run.
         run_message: i32[R], the message that each run belongs to, −1 for none.
-        base: for each view an earlier view of its conversation that begins with the same `shared`
-            tokens, and has `shared[base] <= shared`; −1 for none.
-        shared: how many leading tokens of each view are left out; in views that are to be planted,
-            none of them is trained.
+        shared: how many leading tokens of each view are left out. In views that are to be planted,
+            none of them is trained, and the view before has them too.
         origin: for each view the index in `tokens` that depth 0 would have.
         end: how many tokens each view has, the shared ones included.
         first_trained: depth of the first trained token of each view; `end` if none is trained.
@@ -53,7 +50,6 @@ class EncodedViews:
     run_start: NDArray[np.int64]
     run_kind: NDArray[np.uint8]
     run_message: I32
-    base: Sequence[int]
     shared: Sequence[int]
     origin: Sequence[int]
     end: Sequence[int]
@@ -93,7 +89,6 @@ def encoded_views(
         run_start=start[changes],
         run_kind=kind[changes].astype(np.uint8),
         run_message=message[changes].astype(np.int32),
-        base=_bases(shared, bounds),
         shared=shared,
         origin=(stops - end).tolist(),
         end=end,
@@ -106,8 +101,7 @@ def encoded_views(
 def without(views: EncodedViews, left: AbstractSet[int]) -> EncodedViews:
     """Return the views that are not in `left`, as if only they existed.
 
-    `views` are as from `encoded_views`. A view then holds itself what it shared with views in
-    `left` alone.
+    `views` are as from `encoded_views`.
     """
     if not left:
         return views
@@ -116,10 +110,10 @@ def without(views: EncodedViews, left: AbstractSet[int]) -> EncodedViews:
     sources, is_own = [np.zeros(0, np.int64)], [np.zeros(0, bool)]
     for view in kept:
         parts, holder, stop = [], view, views.end[view]
-        while holder == view or holder in left:
-            begin = views.shared[holder]
+        while holder == view or (stop and holder in left):
+            begin = min(stop, views.shared[holder])
             parts.append(np.arange(begin, stop) + views.origin[holder])
-            holder, stop = views.base[holder], begin
+            holder, stop = holder - 1, begin
         shared.append(stop)
         sources += reversed(parts)
         is_own += (np.full(len(part), part is parts[0]) for part in reversed(parts))
@@ -157,15 +151,3 @@ def runs(flags: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
     """
     changes = np.flatnonzero(np.diff(flags, prepend=False, append=False)).tolist()
     yield from zip(changes[::2], changes[1::2], strict=True)
-
-
-def _bases(shared: Sequence[int], bounds: Sequence[int]) -> list[int]:
-    """Return for each view the last earlier one with no larger `shared`; ROOT for the first."""
-    base: list[int] = []
-    for first, last in pairwise(bounds):
-        for view in range(first, last):
-            other = view - 1 if view > first else ROOT
-            while other != ROOT and shared[other] > shared[view]:
-                other = base[other]
-            base.append(other)
-    return base

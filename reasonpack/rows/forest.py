@@ -172,17 +172,8 @@ def _branch_point(
     """Return the branch that a view leaves, and the depth of the first token after it."""
     views, parent, at = forest.views, forest.parent, forest.at
     tokens, origin, end = views.tokens, views.origin, views.end
-    mine, stop = origin[view], end[view]
-
-    def followed(other: int, depth: int) -> int:
-        """Return the depth up to which the view equals another; to `depth` it is known to."""
-        start, length = origin[other] + depth, min(stop, end[other]) - depth
-        own = tokens[mine + depth : mine + depth + length]
-        return depth + common_prefix(own, tokens[start : start + length])
-
-    branch, depth = views.base[view], views.shared[view]
-    if branch != ROOT:
-        depth = followed(branch, depth)
+    mine, stop, depth = origin[view], end[view], views.shared[view]
+    branch = view - 1 if depth else ROOT
     while branch != ROOT and at[branch] >= depth:
         branch = parent[branch]
     while depth < stop:
@@ -192,7 +183,8 @@ def _branch_point(
             if other is None:
                 break
             branch = other
-        depth = followed(branch, depth)
+        theirs = tokens[origin[branch] + depth : origin[branch] + end[branch]]
+        depth += common_prefix(tokens[mine + depth : mine + stop], theirs)
     return branch, depth
 
 

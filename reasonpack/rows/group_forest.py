@@ -161,7 +161,6 @@ class GroupForest:
             run_start=np.flatnonzero(changes),
             run_kind=kind[changes],
             run_message=message[changes],
-            base=parent,
             shared=at,
             origin=(stops - end).tolist(),
             end=end,

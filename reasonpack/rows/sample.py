@@ -2,21 +2,20 @@
 
     Stretch, Stretch, …  ── write() ──→  input_ids, position_ids, labels, segments
 
-The samples that one call of `write` makes are slices of a few arrays, each made at once: a stretch
-costs about a microsecond, whatever its length.
+The samples that one call of `write` makes are slices of a few arrays, each made at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonpack.rows.forest import Forest, LaidOut, Stretch
+from reasonpack.rows.forest import Forest, LaidOut
 from reasonpack.rows.optional import FILLS
 
 I32 = NDArray[np.int32]
@@ -121,27 +120,27 @@ def _write(forest: Forest, laid_out: Sequence[tuple[str, LaidOut]]) -> list[Samp
     if not stretches:
         return []
     views = forest.views
-    starts = [views.origin[each.view] + each.begin for each in stretches]
-    lengths = [each.end - each.begin for each in stretches]
-    stops = [0, *accumulate(lengths)]
-    last = [0, *accumulate(len(sample) for _, sample in samples)]
-    bounds = [stops[each] for each in last]
-    firsts = np.repeat(bounds[:-1], np.diff(last))
+    origin, begin, end, until, trains = np.array(
+        [(views.origin[s.view], s.begin, s.end, s.until, s.trains) for s in stretches], np.int64
+    ).T
+    lengths = end - begin
+    stops = np.cumsum(lengths)
+    depths = np.arange(stops[-1]) + np.repeat(end - stops, lengths)
+    source = depths + np.repeat(origin, lengths)
+    input_ids, position_ids = views.tokens[source], depths.astype(np.int32)
+    labels, extra = _labels_and_extra(forest, source, np.repeat(trains > 0, lengths))
 
-    depths = np.arange(max(each.end for each in stretches), dtype=np.int32)
-    sources = [slice(start, start + length) for start, length in zip(starts, lengths, strict=True)]
-    input_ids = np.concatenate([views.tokens[source] for source in sources])
-    position_ids = np.concatenate([depths[each.begin : each.end] for each in stretches])
-    labels, extra = _labels_and_extra(forest, stretches, sources)
+    last = np.cumsum([0, *(len(sample) for _, sample in samples)])
+    bounds = np.append(0, stops)[last]
     table, counts = _segments(
         forest,
-        starts=np.array(starts),
-        lengths=np.array(lengths),
-        places=np.array(stops[:-1]) - firsts,
-        until=np.array([each.until for each in stretches], np.int32),
-        trains=np.array([each.trains for each in stretches]),
+        starts=origin + begin,
+        lengths=lengths,
+        places=stops - lengths - np.repeat(bounds[:-1], np.diff(last)),
+        until=until.astype(np.int32),
+        trains=trains > 0,
     )
-    rows = np.concatenate(([0], np.cumsum(counts)))[last].tolist()
+    rows = np.append(0, np.cumsum(counts))[last]
     made = []
     for (id_, _), own, segments in zip(samples, slices(bounds), slices(rows), strict=True):
         parts = Segments(*(column[segments] for column in table))
@@ -151,30 +150,23 @@ def _write(forest: Forest, laid_out: Sequence[tuple[str, LaidOut]]) -> list[Samp
 
 
 def _labels_and_extra(
-    forest: Forest, stretches: Sequence[Stretch], sources: Sequence[slice]
+    forest: Forest, source: NDArray[np.int64], here: NDArray[np.bool_]
 ) -> tuple[I32, dict[str, NDArray[Any]]]:
-    """Return the labels of stretches, and the optional columns with a value for each token."""
+    """Return the labels of tokens, and the optional columns with a value for each token.
+
+    `source` has their indices in `forest.views.tokens`; those that are trained are so if `here`.
+    """
     views = forest.views
-    given = {name: np.asarray(values) for name, values in views.extra.items()}
+    given = {name: np.asarray(values)[source] for name, values in views.extra.items()}
     if forest.weights is not None:
-        given["loss_weights"] = forest.weights.astype(np.float32)
-    labelled = forest.trained & (given.get("preference_labels", IGNORE) == IGNORE)
-    columns = {"labels": np.where(labelled, views.tokens, np.int32(IGNORE))}
+        given["loss_weights"] = forest.weights.astype(np.float32)[source]
+    trained = forest.trained[source] & here
+    labelled = trained & (given.get("preference_labels", IGNORE) == IGNORE)
+    extra = {}
     for name, values in given.items():
-        own = labelled if name == "loss_weights" else forest.trained
-        columns[name] = np.where(own, values, values.dtype.type(FILLS[name]))
-    longest = max(source.stop - source.start for source in sources)
-    written = {}
-    for name, values in columns.items():
-        fill = np.full(longest, FILLS.get(name, IGNORE), values.dtype)
-        parts = zip(stretches, sources, strict=True)
-        written[name] = np.concatenate(
-            [
-                values[source] if each.trains else fill[: source.stop - source.start]
-                for each, source in parts
-            ]
-        )
-    return written.pop("labels"), written
+        own = labelled if name == "loss_weights" else trained
+        extra[name] = np.where(own, values, values.dtype.type(FILLS[name]))
+    return np.where(labelled, views.tokens[source], np.int32(IGNORE)), extra
 
 
 def _with_calls(samples: Sequence[Sample], calls: Calls) -> list[Sample]:
@@ -196,9 +188,9 @@ def _with_calls(samples: Sequence[Sample], calls: Calls) -> list[Sample]:
     return written
 
 
-def slices(bounds: Sequence[int]) -> Iterator[slice]:
+def slices(bounds: NDArray[np.int64]) -> Iterator[slice]:
     """Return the slices between neighbouring bounds."""
-    return (slice(start, stop) for start, stop in pairwise(bounds))
+    return (slice(start, stop) for start, stop in pairwise(bounds.tolist()))
 
 
 def _segments(
