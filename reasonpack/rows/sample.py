@@ -126,22 +126,31 @@ def _write(forest: Forest, laid_out: Sequence[tuple[str, LaidOut]]) -> list[Samp
     lengths = end - begin
     stops = np.cumsum(lengths)
     depths = np.arange(stops[-1]) + np.repeat(end - stops, lengths)
-    source = depths + np.repeat(origin, lengths)
-    input_ids, position_ids = views.tokens[source], depths.astype(np.int32)
-    labels, extra = _labels_and_extra(forest, source, np.repeat(trains > 0, lengths))
+    source = depths + np.repeat(origin, lengths)  # where each token is in `views.tokens`
+    here = np.repeat(trains > 0, lengths)
+    labels, extra = _labels_and_extra(forest, source, here)
 
+    borders = np.zeros(len(views.tokens), bool)
+    borders[views.run_start] = True
+    if forest.call is not None:
+        borders |= np.diff(forest.call, prepend=-2) != 0
+    opens = borders[source]
+    opens[stops - lengths] = True
+    first = np.flatnonzero(opens)  # the first token of each segment
+    run = np.searchsorted(views.run_start, source[first], "right") - 1
     last = np.cumsum([0, *(len(sample) for _, sample in samples)])
     bounds = np.append(0, stops)[last]
-    table, counts = _segments(
-        forest,
-        starts=origin + begin,
-        lengths=lengths,
-        places=stops - lengths - np.repeat(bounds[:-1], np.diff(last)),
-        until=until.astype(np.int32),
-        trains=trains > 0,
-    )
-    rows = np.append(0, np.cumsum(counts))[last]
-    made = []
+    rows = np.searchsorted(first, bounds)
+    table: list[NDArray[Any]] = [
+        (first - np.repeat(bounds[:-1], np.diff(rows))).astype(np.int32),
+        np.repeat(until, lengths)[first].astype(np.int32),
+        views.run_kind[run],
+        views.run_message[run],
+    ]
+    if forest.call is not None:
+        table.append(np.where(here[first], forest.call[source[first]], np.int32(-1)))
+
+    input_ids, position_ids, made = views.tokens[source], depths.astype(np.int32), []
     for (id_, _), own, segments in zip(samples, slices(bounds), slices(rows), strict=True):
         parts = Segments(*(column[segments] for column in table))
         values = {name: column[own] for name, column in extra.items()}
@@ -154,12 +163,13 @@ def _labels_and_extra(
 ) -> tuple[I32, dict[str, NDArray[Any]]]:
     """Return the labels of tokens, and the optional columns with a value for each token.
 
-    `source` has their indices in `forest.views.tokens`; those that are trained are so if `here`.
+    `source` says where each is in `forest.views.tokens`, and `here` whether it is trained here, if
+    it is trained.
     """
     views = forest.views
     given = {name: np.asarray(values)[source] for name, values in views.extra.items()}
     if forest.weights is not None:
-        given["loss_weights"] = forest.weights.astype(np.float32)[source]
+        given["loss_weights"] = forest.weights[source].astype(np.float32)
     trained = forest.trained[source] & here
     labelled = trained & (given.get("preference_labels", IGNORE) == IGNORE)
     extra = {}
@@ -191,47 +201,3 @@ def _with_calls(samples: Sequence[Sample], calls: Calls) -> list[Sample]:
 def slices(bounds: NDArray[np.int64]) -> Iterator[slice]:
     """Return the slices between neighbouring bounds."""
     return (slice(start, stop) for start, stop in pairwise(bounds.tolist()))
-
-
-def _segments(
-    forest: Forest,
-    *,
-    starts: NDArray[np.int64],
-    lengths: NDArray[np.int64],
-    places: NDArray[np.int64],
-    until: I32,
-    trains: NDArray[np.bool_],
-) -> tuple[tuple[Any, ...], NDArray[np.int64]]:
-    """Cut stretches of tokens into segments, where kind, message or call changes.
-
-    Args:
-        forest: holds the tokens.
-        starts: index in `forest.views.tokens` of the first token of each stretch.
-        lengths: number of tokens in each.
-        places: index in the sample of the first token of each.
-        until: one past the last token that may attend to each.
-        trains: whether each is trained here; if not, it is context, not the completion of a call.
-
-    Returns:
-        The columns of the segments, and how many segments each stretch has.
-    """
-    views, cuts = forest.views, forest.views.run_start
-    if forest.call is not None:
-        changes = np.diff(forest.call, prepend=-2) != 0
-        changes[cuts] = True
-        cuts = np.flatnonzero(changes)
-    first = np.searchsorted(cuts, starts, "right") - 1
-    counts = np.searchsorted(cuts, starts + lengths) - first
-    of = np.repeat(np.arange(len(starts)), counts)
-    cut = cuts[np.arange(len(of)) + (first - np.cumsum(counts) + counts)[of]]
-    start = places[of] + np.maximum(cut - starts[of], 0)
-    run = np.searchsorted(views.run_start, cut, "right") - 1
-    columns: tuple[Any, ...] = (
-        start.astype(np.int32),
-        until[of],
-        views.run_kind[run],
-        views.run_message[run],
-    )
-    if forest.call is not None:
-        columns = (*columns, np.where(trains[of], forest.call[cut], np.int32(-1)))
-    return columns, counts
