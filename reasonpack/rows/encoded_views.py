@@ -39,7 +39,6 @@ class EncodedViews:
             none of them is trained, and the view before has them too.
         origin: for each view the index in `tokens` that depth 0 would have.
         end: how many tokens each view has, the shared ones included.
-        first_trained: depth of the first trained token of each view; `end` if none is trained.
         bounds: C + 1 integers; conversation c has the views from `bounds[c]` to `bounds[c + 1]`.
         extra: optional columns by name (`optional.FILLS`), [N] each; the values of tokens that are
             not trained are arbitrary.
@@ -53,7 +52,6 @@ class EncodedViews:
     shared: Sequence[int]
     origin: Sequence[int]
     end: Sequence[int]
-    first_trained: Sequence[int]
     bounds: Sequence[int]
     extra: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
@@ -81,8 +79,6 @@ def encoded_views(
     changes = np.ones(len(start), bool)
     changes[1:] = (np.diff(kind) != 0) | (np.diff(message) != 0)
     changes[np.searchsorted(start, (stops - sizes)[sizes > 0])] = True
-    firsts = np.append(start[trained > 0], len(tokens))
-    firsts = firsts[np.searchsorted(firsts, stops - sizes)]
     return EncodedViews(
         tokens=tokens,
         trained=np.repeat(trained > 0, stop - start),
@@ -92,7 +88,6 @@ def encoded_views(
         shared=shared,
         origin=(stops - end).tolist(),
         end=end,
-        first_trained=(np.minimum(firsts, stops) - stops + end).tolist(),
         bounds=bounds,
         extra=extra,
     )

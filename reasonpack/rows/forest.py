@@ -191,8 +191,8 @@ def _branch_point(
 def _train_above(forest: Forest, view: int) -> None:
     """Mark what a view trains in the branches above its own, and add its loss weights there."""
     views, branch, stop = forest.views, forest.parent[view], forest.at[view]
-    while stop > views.first_trained[view]:
-        begin = max(views.first_trained[view], forest.at[branch])
+    while stop > views.shared[view]:
+        begin = max(views.shared[view], forest.at[branch])
         here = slice(views.origin[view] + begin, views.origin[view] + stop)
         there = slice(views.origin[branch] + begin, views.origin[branch] + stop)
         forest.trained[there] |= views.trained[here]
@@ -219,16 +219,15 @@ def lay_out(forest: Forest, number: int = 0, *, layout: Layout = "onepass") -> L
     """
     views, below = forest.views, forest.below[number]
     first, stop = views.bounds[number : number + 2]
-    own = range(first, stop)
-    if any(views.first_trained[view] == 0 for view in own):
+    if any(forest.trained[views.origin[root]] for root in forest.children(number, ROOT, 0)):
         what = "a view without any prompt token, expected something that the model answers"
         raise RecordError("view", "messages", what, fix="put a user message before the answer")
     npass = layout == "npass"
     samples = [*_npass_samples(forest, number)] if npass else [preorder(forest, number)]
-    lengths = [views.end[view] for view in own]
+    lengths = views.end[first:stop]
     return LaidOut(
         samples=samples,
-        views=len(own),
+        views=len(lengths),
         longest_view=max(lengths),
         longest_sample=max(sum(each.end - each.begin for each in sample) for sample in samples),
         npass_tokens=sum(

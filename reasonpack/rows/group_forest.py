@@ -76,7 +76,6 @@ class _Branch(Struct):
     """The tokens that a view adds to the tree, from the depth `at` on.
 
     Attributes:
-        first_trained: depth of the first token that the view trains, here or above.
         answer: which of them are part of an answer, or of the template text that begins its
             message.
         columns: by name, for each of them: `kind`, `message`, `call`; over all calls, whether it is
@@ -86,7 +85,6 @@ class _Branch(Struct):
     parent: int
     at: int
     end: int
-    first_trained: int
     tokens: I32
     answer: NDArray[np.bool_]
     columns: dict[str, NDArray[Any]]
@@ -125,7 +123,6 @@ class GroupForest:
             branch,
             depth,
             end,
-            view.first_trained,
             tokens=view.tokens[depth:].copy(),
             answer=np.zeros(end - depth, bool),
             columns={name: column[depth - begin :].copy() for name, column in columns.items()},
@@ -164,7 +161,6 @@ class GroupForest:
             shared=at,
             origin=(stops - end).tolist(),
             end=end,
-            first_trained=[each.first_trained for each in branches],
             bounds=[0, len(branches)],
             extra={name: columns[name] for name in self._values},
         )

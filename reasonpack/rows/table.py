@@ -58,8 +58,8 @@ def rows_to_table(
     segments = [sample.segments for sample in order]
     per_row = np.array([len(row) for row in rows], np.int64)
     lengths = np.array([sample.length for sample in order], np.int64)
-    row_tokens = _sums(lengths, per_row)
-    row_segments = _sums(np.array([len(each.start) for each in segments], np.int64), per_row)
+    counts = np.array([len(each.start) for each in segments], np.int64)
+    row_tokens, row_segments = _sums(lengths, per_row), _sums(counts, per_row)
     within = _starts(lengths) - np.repeat(_starts(row_tokens), per_row)
     found: dict[str, Column] = {
         "input_ids": ([each.input_ids for each in order], row_tokens),
@@ -130,14 +130,12 @@ def _shifted(arrays: Sequence[NDArray[np.int32]], shifts: I64) -> list[NDArray[n
 
 
 def _sums(values: I64, counts: I64) -> I64:
-    """Sum runs of `values`, `counts[i]` of them at a time.
+    """Sum runs of `values`, `counts[i]` of them at a time, at least one.
 
     >>> _sums(np.array([1, 2, 3]), np.array([2, 1])).tolist()
     [3, 3]
     """
-    total = np.append(0, np.cumsum(values))
-    stops = np.cumsum(counts)
-    return np.asarray(total[stops] - total[stops - counts], np.int64)
+    return np.add.reduceat(values, _starts(counts), dtype=np.int64)
 
 
 def _ragged(values: Sequence[Any], counts: I64, type_: pa.DataType) -> pa.Array:

@@ -80,8 +80,8 @@ class Pieces:
     >>> cut = Cutter(pieces).add(view)
     >>> pieces.encode(lambda texts: [np.array([ord(text[0]), 0], np.int32) for text in texts])
     >>> views = pieces.look_up([[cut]])
-    >>> views.tokens.tolist(), views.first_trained
-    ([97, 0, 98, 0, 99, 0], [4])
+    >>> views.tokens.tolist(), views.trained.astype(int).tolist()
+    ([97, 0, 98, 0, 99, 0], [0, 0, 0, 0, 1, 1])
     >>> views.run_start.tolist(), views.run_kind.tolist()
     ([0, 4], [0, 3])
     """

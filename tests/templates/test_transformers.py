@@ -188,7 +188,7 @@ def ours(context: Context, view: View) -> tuple[list[int], list[int]]:
     cut = Cutter(pieces).add(view)
     pieces.encode(context.tokenizer.encode_batch)
     encoded = pieces.look_up([[cut]])
-    tokens, (prompt,) = encoded.tokens.tolist(), encoded.first_trained
+    tokens, prompt = encoded.tokens.tolist(), int(encoded.trained.argmax())
     return tokens[:prompt], tokens[prompt:]
 
 

@@ -65,8 +65,9 @@ def found_views(pieces: Pieces, waiting: Sequence[CutView]) -> list[Found]:
     kinds, messages = np.repeat(views.run_kind, sizes), np.repeat(views.run_message, sizes)
     assert (sizes > 0).all(), "an empty run"
     found = []
-    for origin, end, first in zip(views.origin, views.end, views.first_trained, strict=True):
+    for origin, end in zip(views.origin, views.end, strict=True):
         own = slice(origin, origin + end)
+        first = end - int(views.trained[own].sum())
         assert views.trained[own].tolist() == [False] * first + [True] * (end - first)
         columns = (column[own].tolist() for column in (views.tokens, kinds, messages))
         found.append(Found(*columns, first))
