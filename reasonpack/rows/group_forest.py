@@ -16,7 +16,7 @@ and an earlier call both train. This branch begins with the same token as its si
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -47,7 +47,7 @@ class CallView(Struct, frozen=True, kw_only=True):
             those that the call is sure to share with an earlier one. A run that ends no later than
             an earlier one is empty.
         weight: loss weight of the call, more than 0.
-        values: optional columns by name, [n − prompt] each.
+        values: optional columns by name, [n − prompt] each; the same in all views of a group.
     """
 
     call: int
@@ -95,12 +95,10 @@ class GroupForest:
 
     Args:
         apart: let no token be trained by two calls.
-        values: names of the optional columns that the views have.
     """
 
-    def __init__(self, *, apart: bool, values: Iterable[str] = ()) -> None:
+    def __init__(self, *, apart: bool) -> None:
         self.apart = apart
-        self._values = tuple(values)
         self._branches: list[_Branch] = []
         self._below: dict[tuple[int, int], dict[int, int]] = {}
         self._twins: dict[int, list[tuple[int, int]]] = {}  # (depth, twin) by parent
@@ -162,7 +160,7 @@ class GroupForest:
             origin=(stops - end).tolist(),
             end=end,
             bounds=[0, len(branches)],
-            extra={name: columns[name] for name in self._values},
+            extra={name: columns[name] for name in FILLS if name in columns},
         )
         return Forest(
             views=views,

@@ -87,10 +87,7 @@ class CallGroups(Work[Group]):
                 self.laid.counts.note(notes)
 
     def _write_samples(self, group: WaitingGroup, kept: Sequence[Waiting]) -> None:
-        forest = GroupForest(
-            apart=any(carries_values(each.call) for each in kept),
-            values=self.columns & {*VALUES, "preference_labels"},
-        )
+        forest = GroupForest(apart=any(carries_values(each.call) for each in kept))
         notes, examples, written = Counter[str](), list[str](), set[CutCall]()
         for each, weight in zip(kept, self._weights(kept), strict=True):
             cut = each.cut

@@ -46,7 +46,7 @@ def view(call: Call, number: int, *, apart: bool) -> CallView:
 def laid_out(
     calls: Sequence[Call], *, apart: bool = False, layout: Layout = "onepass"
 ) -> tuple[list[Json], LaidOut]:
-    forest = GroupForest(apart=apart, values=["logprobs"] if apart else [])
+    forest = GroupForest(apart=apart)
     for number, call in enumerate(calls):
         forest.add(view(call, number, apart=apart))
     planted = forest.finish()
