@@ -84,14 +84,6 @@ def test_equals_scanning_all_rows(case: tuple[list[int], int]) -> None:
     assert best_fit(*case) == scanned(*case)
 
 
-@given(packings())
-def test_the_same_lengths_give_the_same_rows(case: tuple[list[int], int]) -> None:
-    lengths, max_length = case
-    first = best_fit(lengths, max_length)
-    assert best_fit(tuple(lengths), max_length) == first
-    assert best_fit(np.array(lengths, np.int32).tolist(), max_length) == first
-
-
 @pytest.mark.parametrize("max_length", [1, 2, 3, 4, 7, 8, 9, 255, 256, 257])
 def test_row_lengths_around_powers_of_two(max_length: int) -> None:
     lengths = [1 + index % max_length for index in range(3 * max_length)]

@@ -136,12 +136,6 @@ def seen_paths(row: dict[str, list[int]]) -> list[Path]:
     return [tuple(row["input_ids"][key] for key in keys) for keys in order]
 
 
-@given(view_lists(), st.integers(0, 12))
-def test_the_same_views_are_divided_the_same(views: list[EncodedView], room: int) -> None:
-    max_length = max(len(view.tokens) for view in views) + room
-    assert divided(views, max_length)[0] == divided(views, max_length)[0]
-
-
 @settings(max_examples=60)
 @given(st.lists(view_lists(), min_size=2, max_size=3), st.integers(0, 6))
 def test_a_conversation_of_a_batch_is_divided_as_alone(
