@@ -128,7 +128,7 @@ class GroupForest:
         self._branches.append(own)
         if depth < end:
             self._attach(number, branch, depth)
-        self._train_above(number, columns, begin)
+        self._train_above(own, columns, begin)
         self._mark_answer(view, number)
         self._ends.add((self._owner(number, end), end))
         self._last = view.tokens
@@ -282,19 +282,17 @@ class GroupForest:
 
     # --- what is trained above a call's own branch ----------------------------------------
 
-    def _train_above(self, number: int, columns: Mapping[str, NDArray[Any]], begin: int) -> None:
+    def _train_above(self, own: _Branch, columns: Mapping[str, NDArray[Any]], begin: int) -> None:
         """Mark what a view trains in the branches above its own, and add its weight there.
 
         `columns` are those of the view, from depth `begin` on.
         """
-        branch, stop = self._branches[number].parent, self._branches[number].at
+        branch, stop = own.parent, own.at
         while stop > begin:
             above = self._branches[branch]
             first = max(begin, above.at)
-            here, there = (
-                slice(first - begin, stop - begin),
-                slice(first - above.at, stop - above.at),
-            )
+            here = slice(first - begin, stop - begin)
+            there = slice(first - above.at, stop - above.at)
             trained = columns["trained"][here]
             new = trained & ~above.columns["trained"][there]
             for name in columns.keys() - {"weight"}:
@@ -314,7 +312,7 @@ def _columns(view: CallView, begin: int) -> dict[str, NDArray[Any]]:
     columns: dict[str, NDArray[Any]] = {
         "kind": np.repeat(np.array([kind for _, kind, _ in view.runs], np.uint8), counts),
         "message": np.repeat(np.array([each for _, _, each in view.runs], np.int32), counts),
-        "call": np.where(np.arange(size) < prompt, -1, np.int32(view.call)),
+        "call": np.where(np.arange(size) < prompt, -1, view.call).astype(np.int32),
         "trained": trained,
         "weight": np.where(trained, view.weight, 0.0),
     }
