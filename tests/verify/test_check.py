@@ -236,6 +236,7 @@ DAMAGES: dict[str, list[Damage]] = {
         edit(lambda row: add(row["segment_start"], 0)),
         edit(lambda row: row["segment_start"].__setitem__(1, row["segment_start"][2])),
         edit(lambda row: row["segment_start"].__setitem__(-1, row["length"])),
+        edit(lambda row: [row[name].clear() for name in row if name.startswith("segment_")]),
     ],
     "RP203": [
         edit(lambda row: row["segment_kind"].append(0)),
@@ -246,6 +247,7 @@ DAMAGES: dict[str, list[Damage]] = {
         edit(lambda row: row["sample_id"].append("one more")),
         edit(lambda row: add(row["sample_start"], 0)),
         edit(lambda row: row["sample_start"].__setitem__(1, row["length"])),
+        edit(lambda row: [row[name].clear() for name in ("sample_start", "sample_id")]),
     ],
     "RP205": [edit(lambda row: add(row["sample_start"], 1))],
     "RP206": [

@@ -110,6 +110,22 @@ def test_samples_of_a_conversation_are_gathered_over_shards(packed: Packed) -> N
     assert packed.compare().total == 0
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_divided_conversation_that_is_not_read_is_no_violation(
+    tmp_path: Path, *, shuffle: bool
+) -> None:
+    """If rows were shuffled, its samples may come long after its record."""
+    made = pack_divided(tmp_path, shuffle=shuffle, seed=1, packing=False)
+    for path in made.inputs:
+        records = [json.loads(line) for line in path.read_bytes().splitlines() if line != BROKEN]
+        for message in (each for record in records for each in record["messages"]):
+            message |= {"mood": ["merry"]} if message["role"] == "assistant" else {}
+        broken = [BROKEN] * (path.name == "a.jsonl")
+        path.write_bytes(b"\n".join([*broken, *(json.dumps(each).encode() for each in records)]))
+    findings = made.compare()
+    assert (findings.total, len(findings.unchecked)) == (0, 1), findings.listed
+
+
 def test_ids_that_occur_several_times(tmp_path: Path) -> None:
     known = [json.loads(chats()[id_]) for id_ in ("root-two", "small-talk", "umbrella")]
     same = [json.dumps({**record, "id": "same"}).encode() for record in [*known, *known]]
