@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 from collections.abc import Container, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -44,6 +45,17 @@ def without_nulls(value: Any, kept: Sequence[str] = ()) -> Any:
             if below is not None
         }
     return [without_nulls(each, kept) for each in value] if isinstance(value, list) else value
+
+
+def is_finite(value: Any) -> bool:
+    """Return whether all numbers in a value are finite, as they are in JSON.
+
+    >>> is_finite({"a": [1, None]}), is_finite({"a": [float("nan")]})
+    (True, False)
+    """
+    if isinstance(value, dict | list):
+        return all(map(is_finite, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def renamed(raw: Json, wanted: Mapping[str, str], known: AbstractSet[str]) -> Json:

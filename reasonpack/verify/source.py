@@ -29,7 +29,7 @@ from reasonpack.templates.template import ChatTemplate
 from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
 from reasonpack.verify.chat import NotChecked, Reading, Refused
 from reasonpack.verify.encoding import TokenView, encode, too_long, too_long_text
-from reasonpack.verify.fields import renamed, without_nulls
+from reasonpack.verify.fields import is_finite, renamed, without_nulls
 from reasonpack.verify.findings import Findings
 from reasonpack.verify.manifest import LeftOut
 from reasonpack.verify.names import ARGUMENTS, OF_A_RECORD, TOOLS
@@ -190,9 +190,12 @@ def decoded(record: Record, reading: Reading) -> dict[str, Any]:
     """Decode a record's JSON, or take a row of Parquet without nulls, and rename its fields.
 
     Raises:
-        RecordError: it is no JSON object, or the new name of a field has another value already.
+        RecordError: it is no JSON object, has a number that JSON has not, or the new name of a
+            field has another value already.
     """
     value: Any = decode(record.line) if record.row is None else record.row
+    if record.row is not None and not is_finite(value):
+        raise RecordError("json", "", "NaN or an infinity", fix="Leave the record out.")
     if record.row is not None and isinstance(value, dict):
         some = () if reading.null_arguments == "drop" else ARGUMENTS  # which keep their nulls
         kept = {key: () if key in TOOLS else some for key in value if value[key] is not None}

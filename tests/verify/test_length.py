@@ -119,7 +119,7 @@ def test_a_divided_conversation_that_is_not_read_is_no_violation(
     for path in made.inputs:
         records = [json.loads(line) for line in path.read_bytes().splitlines() if line != BROKEN]
         for message in (each for record in records for each in record["messages"]):
-            message |= {"mood": ["merry"]} if message["role"] == "assistant" else {}
+            message.update({"mood": ["merry"]} if message["role"] == "assistant" else {})
         broken = [BROKEN] * (path.name == "a.jsonl")
         path.write_bytes(b"\n".join([*broken, *(json.dumps(each).encode() for each in records)]))
     findings = made.compare()

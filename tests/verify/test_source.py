@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from packed_twice import BROKEN, FIRST, SECOND, TOKENIZER, Json, Packed, chats, 
 from reasonpack.datasets.options import Options
 from reasonpack.errors import TokenizerError
 from reasonpack.run.pack import pack_files
+from reasonpack.verify.check import verify_dataset
 
 # --- what the source is --------------------------------------------------------------------------
 
@@ -137,6 +139,15 @@ def test_json_text_in_a_record_has_the_reason_of_json(tmp_path: Path) -> None:
     packed = pack(tmp_path, {"a.jsonl": [json.dumps(record).encode(), chats()["root-two"]]})
     assert packed.json("manifest.json")["counts"]["rejects"] == {"json": 1}
     findings = packed.compare()
+    assert (findings.total, findings.checked["rejects confirmed"]) == (0, 1)
+
+
+def test_a_row_with_a_number_that_json_has_not_has_the_reason_of_json(tmp_path: Path) -> None:
+    source, ids = tmp_path / "a.parquet", {"prompt_ids": [1], "completion_ids": [2]}
+    pq.write_table(pa.Table.from_pylist([{**ids, "reward": r} for r in (math.nan, 1.0)]), source)
+    options = Options(tokenizer=str(TOKENIZER), group_by="none", on_error="skip")
+    assert pack_files([str(source)], tmp_path / "out", options).counts.rejects == {"json": 1}
+    findings = verify_dataset(tmp_path / "out", [str(source)])
     assert (findings.total, findings.checked["rejects confirmed"]) == (0, 1)
 
 
