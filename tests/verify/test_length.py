@@ -54,6 +54,11 @@ def packed(whole: Packed, tmp_path: Path) -> Packed:
     return copied(whole, tmp_path)
 
 
+def folder(parent: Path, name: str) -> Path:
+    (parent / name).mkdir()
+    return parent / name
+
+
 def counts_of(packed: Packed) -> Json:
     counts: Json = packed.json("manifest.json")["counts"]
     return counts
@@ -81,6 +86,18 @@ def test_what_is_divided_and_left_out_is_sound(tmp_path: Path, layout: str, pack
     assert all(divided) if layout == "onepass" else not any(divided)
     assert made.verify().total == 0
     assert made.compare(sample=2).total == 0
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_a_view_may_be_as_long_as_the_limit(tmp_path: Path, limit: str) -> None:
+    lines, left_out = {"a.jsonl": [chats()["umbrella"]]}, []
+    rows = read(pack(folder(tmp_path, "whole"), lines).shards[0]).to_pylist()
+    longest = 1 + max(place for row in rows for place in row["position_ids"])
+    for most in (longest, longest - 1):
+        made = pack(folder(tmp_path, f"{most}"), lines, **{"packing": False, limit: most})
+        left_out.append(sum(counts_of(made)["left_out"].values()))
+        assert made.compare().total == 0
+    assert left_out == [0, 1]
 
 
 def test_samples_of_a_conversation_are_gathered_over_shards(packed: Packed) -> None:
