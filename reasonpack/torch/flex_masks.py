@@ -17,7 +17,7 @@ from reasonpack.errors import UsageError
 from reasonpack.masks import Window, flex
 from reasonpack.torch.branch_attention import is_attended_by_branches
 from reasonpack.torch.branch_index import NAME
-from reasonpack.torch.lost import check_applied, check_plain, is_only_padding
+from reasonpack.torch.lost import check_applied, check_plain, check_whole, is_only_padding
 
 Windows = Union[int, Mapping[str, Optional[int]], None]  # noqa: UP007, UP045 (an alias runs on 3.10)
 OTHER_MASKS = frozenset({NAME, "startend_row_indices", "visible_until"})
@@ -97,7 +97,10 @@ def build_flex_masks(model: torch.nn.Module) -> Any:
         elif NAME in kwargs and not is_attended_by_branches(model):
             what = f"{NAME} for a model that does not take them"
             raise UsageError("batch", what, "another mask", "call attend_by_branches(model)")
-        elif not OTHER_MASKS & kwargs.keys() and is_only_padding(mask):
+        elif mask is not None and not is_only_padding(mask):
+            if model.training:  # a cache has keys of other tokens
+                check_whole(kwargs.get("position_ids"), mask)
+        elif not OTHER_MASKS & kwargs.keys():
             check_plain(
                 kwargs.get("position_ids"), mask, lost="attention_mask", training=model.training
             )

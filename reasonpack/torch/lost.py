@@ -38,6 +38,24 @@ def check_applied(batch: Mapping[str, Any]) -> None:
         raise UsageError("batch", what, "no labels beside it", fix)
 
 
+def check_whole(position_ids: Any, mask: Any) -> None:
+    """Refuse a mask of longer rows than the batch has: context parallelism splits those alone.
+
+    Accelerate then replaces the mask by a causal one in each layer. So do others.
+
+    Raises:
+        UsageError: the mask has more keys than the batch has tokens.
+    """
+    first = next(iter(mask.values())) if isinstance(mask, Mapping) else mask
+    if isinstance(first, torch.Tensor) and isinstance(position_ids, torch.Tensor):
+        tokens = position_ids.shape[-1]
+        if first.ndim == 4 and first.shape[-1] != tokens:
+            what = f"attention_mask for {first.shape[-1]} tokens with {tokens} position_ids"
+            fix = "train without context parallelism, or pack --layout npass, without --packing, "
+            fix += 'and take Collator(mask="none")'
+            raise UsageError("batch", what, "whole rows: the trainer splits them", fix)
+
+
 def check_plain(position_ids: Any, mask: Any, *, lost: str, training: bool) -> None:
     """Refuse rows that need more than a padding mask.
 

@@ -297,6 +297,23 @@ def test_the_hook_builds_flex_masks() -> None:
     assert model(**made) is made["attention_mask"]
 
 
+@pytest.mark.parametrize("window", [None, {"full_attention": None, "sliding_attention": 2}])
+def test_rows_that_a_trainer_splits_are_refused(window: Any) -> None:
+    class Model(torch.nn.Module):
+        def forward(self, **given: Any) -> Any:
+            return given
+
+    model = Model()
+    build_flex_masks(model)
+    made = Collator(mask="sdpa", window=window)([full_row(BRANCHES)])
+    halves = {name: each[:, :2] for name, each in made.items() if name != "attention_mask"}
+    split = {**halves, "attention_mask": made["attention_mask"]}
+    with pytest.raises(UsageError, match="attention_mask for 5 tokens with 2 position_ids"):
+        model(**split)
+    assert model.eval()(**split)  # as with a cache
+    assert model.train()(**made)
+
+
 @pytest.mark.parametrize("mask", ["sdpa", "flex", "flashmask", "visible_until"])
 def test_rows_whose_mask_was_lost_are_refused(mask: MaskForm) -> None:
     class Model(torch.nn.Module):
