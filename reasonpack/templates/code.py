@@ -2,7 +2,7 @@ r"""Compiles a template to Python, with fast paths for the values that chat temp
 
     message.role             message["role"] for a dict with this key, else Jinja's own code
     text.strip("\n")          the method for a str, else Jinja's own code
-    loop.last, ns.x, x[-1]   likewise; tests such as `is defined` are written inline
+    loop.last, ns.x, x[-1]   likewise
     {% for x in a_list %}    a generator over the list instead of Jinja's iterator
 
 A fast path gives the same result as Jinja's sandbox; `tests/templates/test_code.py` compares them.
@@ -24,15 +24,6 @@ from jinja2.utils import Namespace, missing
 DICT_ATTRIBUTES = frozenset(dir(dict))
 STR_METHODS = frozenset({"endswith", "lstrip", "rstrip", "split", "startswith", "strip"})
 LOOP_ATTRIBUTES = frozenset({"first", "index", "index0", "last", "length", "nextitem", "previtem"})
-_TESTS = {
-    "defined": ("not isinstance(", ", Undefined)"),
-    "undefined": ("isinstance(", ", Undefined)"),
-    "none": ("", " is None"),
-    "string": ("isinstance(", ", str)"),
-    "true": ("", " is True"),
-    "false": ("", " is False"),
-}
-"""Python code for some of Jinja's tests: what stands before and after the tested value."""
 held = object.__getattribute__
 
 
@@ -168,14 +159,3 @@ class CodeGenerator(jinja2.compiler.CodeGenerator):
                 self.write(f"environment.call(context, {method}, {args}))")
             case _:
                 super().visit_Call(node, frame, forward_caller=forward_caller)
-
-    @optimizeconst
-    def visit_Test(self, node: n.Test, frame: Any) -> None:  # noqa: N802
-        """Write code for a test such as `is defined`."""
-        if node.name not in _TESTS or node.args or node.kwargs:
-            super().visit_Test(node, frame)
-            return
-        before, after = _TESTS[node.name]
-        self.write(f"({before}")
-        self.visit(node.node, frame)
-        self.write(f"{after})")

@@ -30,6 +30,9 @@ HARMLESS_LOOP = sorted(code.LOOP_ATTRIBUTES)
 HARMLESS_TEXT = sorted(code.STR_METHODS)
 
 
+TESTS = ["defined", "undefined", "none", "string", "true", "false"]
+
+
 class Plain(sandbox.Environment):
     """The sandbox without what is short in it."""
 
@@ -109,7 +112,7 @@ def expressions(draw: st.DrawFn) -> str:
         else:
             method = draw(st.sampled_from([*HARMLESS_TEXT, "upper", "format"]))
             text += f".{method}({draw(st.sampled_from(ARGUMENTS))})"
-    test = draw(st.sampled_from([None, *code._TESTS, "mapping", "divisibleby(2)"]))
+    test = draw(st.sampled_from([None, *TESTS, "mapping", "divisibleby(2)"]))
     return f"({text}) is {test}" if test else text
 
 
@@ -162,7 +165,7 @@ def test_a_loop_is_as_without(name: str) -> None:
         "{{ x.a.strip() if x.a is string else x.a }}{{ x.b is defined }}",
         "{{ x[1] is defined }}{{ x[-2] }}{{ x['a'] }}{{ x['b'] }}{{ x[9] }}",
         "{% for a in [x] %}{{ namespace(b=a) }}{% endfor %}",
-        *("{{ x is " + test + " }}{{ x.b is " + test + " }}" for test in code._TESTS),
+        *("{{ x is " + test + " }}{{ x.b is " + test + " }}" for test in TESTS),
     ],
 )
 @pytest.mark.parametrize(
