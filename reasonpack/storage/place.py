@@ -147,10 +147,9 @@ def shows_half(place: Place) -> bool:
     if not is_url(place):
         return True
     system, _ = file_system(str(place))
-    if (through := fsspec_of(system)) is None:
-        return system.type_name not in WHOLE_UPLOADS
-    names = through.protocol
-    return not WHOLE_UPLOADS.intersection([names] if isinstance(names, str) else names)
+    through = fsspec_of(system)
+    names = system.type_name if through is None else through.protocol
+    return WHOLE_UPLOADS.isdisjoint([names] if isinstance(names, str) else names)
 
 
 @contextlib.contextmanager

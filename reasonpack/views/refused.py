@@ -116,8 +116,8 @@ def refuse_stop_inside(message: Message, index: int, behaviour: Behaviour) -> No
         RecordError: the content, reasoning or calls contain one.
     """
     calls = [f"{each.name} {each.arguments_text or each.arguments}" for each in message.tool_calls]
-    texts = message.content, message.reasoning, "".join(calls)
-    for field, text in zip(("content", "reasoning", "tool_calls"), texts, strict=True):
+    own = {"content": message.content, "reasoning": message.reasoning, "tool_calls": "".join(calls)}
+    for field, text in own.items():
         for token in behaviour.ends_generation:
             if text and token in text:
                 what = f"{token!r} stands in the {field}, expected it at the end only: the model "
