@@ -47,11 +47,9 @@ def find_switch(probe: Probe) -> tuple[dict[str, Any], dict[str, Any]]:
         found = _find_pair(probe, tried)
         if found is not None:
             return found
-    fitting = (
-        item for item in ({}, *settings) if _around_reasoning(probe.given(item), reasoning=True)
-    )
+    fitting = (item for item in ({}, *settings) if _around_reasoning(probe.given(item)))
     thinking = next(fitting, {})
-    closer = (_around_reasoning(probe.given(thinking), reasoning=True) or ("", ""))[1].strip()
+    closer = (_around_reasoning(probe.given(thinking)) or ("", ""))[1].strip()
     plain = (item for item in (thinking, {}, *settings) if _fits_plain(probe.given(item), closer))
     return thinking, next(plain, thinking)
 
@@ -59,7 +57,7 @@ def find_switch(probe: Probe) -> tuple[dict[str, Any], dict[str, Any]]:
 def _find_pair(probe: Probe, pairs: Sequence[Pair]) -> Pair | None:
     """Return the first pair whose settings switch reasoning on and off; None if no pair does."""
     for thinking, not_thinking in pairs:
-        reasoned = _around_reasoning(probe.given(thinking), reasoning=True)
+        reasoned = _around_reasoning(probe.given(thinking))
         if reasoned is not None and _fits_plain(probe.given(not_thinking), reasoned[1].strip()):
             return thinking, not_thinking
     # Templates that do not show the last reasoning: only the first prompt opens it, or the second
@@ -97,29 +95,27 @@ def _settings(probe: Probe) -> Iterator[dict[str, Any]]:
                     yield {name: value}
 
 
-def _around_reasoning(probe: Probe, *, reasoning: bool) -> tuple[str, str] | None:
-    """Return the text before the reasoning in the completion, and that before the response.
-
-    Without reasoning, the first is the text before the response. None if the prompt is no prefix
-    of the rendering with the answer, or if reasoning or response is missing in it.
-    """
+def _completion(probe: Probe, *, reasoning: bool) -> str:
+    """Return the text of an answer after its prompt; empty if the prompt is no prefix of it."""
     prompt = probe.render([user()], prompt=True)
     full = probe.render([user(), answer(reasoning=reasoning)])
-    if not prompt or not full.startswith(prompt):
-        return None
-    completion = full[len(prompt) :]
-    if not reasoning:
-        lead, found, _ = completion.partition(ANSWER)
-        return (lead, "") if found else None
-    opener, shown, rest = completion.partition(REASON)
+    return full[len(prompt) :] if prompt and full.startswith(prompt) else ""
+
+
+def _around_reasoning(probe: Probe) -> tuple[str, str] | None:
+    """Return the text before the reasoning in a completion, and that before the response.
+
+    None if reasoning or response is missing in it.
+    """
+    opener, shown, rest = _completion(probe, reasoning=True).partition(REASON)
     closer, found, _ = rest.partition(ANSWER)
     return (opener, closer) if shown and found else None
 
 
 def _fits_plain(probe: Probe, closer: str) -> bool:
     """Return whether an answer without reasoning fits and is written without an empty block."""
-    fit = _around_reasoning(probe, reasoning=False)
-    return fit is not None and not (closer and closer in fit[0])
+    lead, found, _ = _completion(probe, reasoning=False).partition(ANSWER)
+    return bool(found) and not (closer and closer in lead)
 
 
 def opens_reasoning(probe: Probe) -> bool:
