@@ -108,6 +108,20 @@ def test_a_dataset_of_calls_is_what_was_logged(kind: str, layout: str, tmp_path:
     assert findings.checked["views"] == {"plain": 9, "rolled out": 5}.get(kind, 4)
 
 
+@pytest.mark.parametrize(("kind", "limit"), [("rolled out", 8), ("pairs", 45)])
+def test_calls_that_are_kept_apart_may_be_divided(kind: str, limit: int, tmp_path: Path) -> None:
+    findings = compared(*packed(tmp_path, KINDS[kind], max_length=limit))
+    assert (findings.total, findings.unchecked) == (0, {}), findings.listed
+    assert findings.checked["samples"] > findings.checked["groups"] == 1
+
+
+def test_columns_that_were_asked_for(tmp_path: Path) -> None:
+    calls = [ids("r", "a", [5, 6], [7, 8], logprobs=[-1, -2]), ids("r", "b", [5, 6], [9])]
+    findings = compared(*packed(tmp_path, calls, call_columns=("logprobs",)))
+    assert (findings.total, findings.unchecked) == (0, {}), findings.listed
+    assert (findings.checked["views"], findings.checked["rejects confirmed"]) == (1, 1)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("scheme", ["message", "turn", "conversation"])
 @pytest.mark.parametrize("kind", ["plain", "pairs"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -92,11 +93,25 @@ def test_what_the_source_does_not_tell_is_taken(tmp_path: Path) -> None:
     assert "the order of shuffled rows" in findings.taken
 
 
-def test_rows_without_samples_have_no_order() -> None:
+def found_in(rows: Sequence[Sequence[str]], units: Sequence[str]) -> Findings:
+    """Check rows of these samples, of conversations that stand in these units."""
     order, findings = Order(), Findings()
-    order.add_conversation("a")
-    for number, ids in enumerate((["a"], [])):
-        row: Any = SimpleNamespace(sample_id=ids)
+    for number, ids in enumerate(units):
+        order.unit = number
+        for id_ in ids:
+            order.add_conversation(id_)
+    for number, samples in enumerate(rows):
+        row: Any = SimpleNamespace(sample_id=samples)
         order.add_row(CheckedRow("data/train-00000-of-00001.parquet", number, row, None))
     order.check(SimpleNamespace(sources=[], options=SHUFFLED), findings)  # type: ignore[arg-type]
+    return findings
+
+
+def test_rows_without_samples_have_no_order() -> None:
+    findings = found_in([["a"], []], ["a"])
     assert (findings.total, findings.taken) == (0, [UNKNOWN])
+
+
+def test_rows_of_two_units_have_one_order() -> None:
+    found = [found_in(rows, ["a", "b"]).counts for rows in ("ab", "ba")]
+    assert sorted(map(dict, found), key=len) == [{}, {"RP318": 1}]

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_against_calls import KINDS, LOGS, answered, packed, said
+from test_against_calls import KINDS, LOGS, answered, ids, packed, said
 
 from reasonpack.records import group_index, record_places
 from reasonpack.records.calls import Call
@@ -239,6 +239,7 @@ RECORDS = {
     **{name: logged(name) for name in ("atif", "codex", "pi", "verifiers", "nemo_gym_rollouts")},
     "claude_code": with_kept_messages(),
     "talk": TALK,
+    "foreign": [ids("f", "a", [5], [7, 1_000_000])],
 }
 
 
@@ -339,6 +340,9 @@ FAULTS = {
     ),
     "copied context trained": Planted(
         "atif", in_drafts(atif, lambda draft: setattr(draft, "copied", False)), {"RP309"}
+    ),
+    "an id that the tokenizer does not have": Planted(
+        "foreign", in_place(waiting_calls, "check_ids", lambda *_: None), {"RP308"}
     ),
     "a rejected answer trained": Planted(
         "pairs", in_calls(lambda call: replace(call, role="chosen")), {"RP317"}
