@@ -103,6 +103,15 @@ def test_a_record_without_an_answer_is_no_copy_of_one(tmp_path: Path) -> None:
     assert made.compare().listed == []
 
 
+def test_a_share_of_a_file_in_which_nothing_can_be_packed(tmp_path: Path) -> None:
+    (tmp_path / "b.jsonl").write_bytes(b'{"messages": [{"role": "user", "content": "So?"}]}\n')
+    (tmp_path / "a.jsonl").write_bytes(READ[0])
+    files = [tmp_path / name for name in ("a.jsonl", "b.jsonl")]
+    options = Options(tokenizer=str(TOKENIZER), on_error="skip")
+    pack_files([str(files[0]), f"{files[1]}#3"], tmp_path / "packed", options)
+    assert Packed(tmp_path / "packed", files).compare().listed == []
+
+
 def test_what_was_lost_beside_them_is_found(tmp_path: Path) -> None:
     made = packed(tmp_path, [UNREAD[4], *READ[:2], UNREAD[4]], "", dedup="exact")
     resource(0, lambda lines: lines.append(READ[3]))(made)
