@@ -143,10 +143,10 @@ def first_prefix(real: Any, forest: GroupForest, view: CallView) -> tuple[int, i
     return real(forest, view) if first is None else (first, forest._followed(view, first, 0))
 
 
-def not_added(real: Any, forest: GroupForest, view: CallView, number: int) -> None:
+def not_added(real: Any, forest: GroupForest, *arguments: Any) -> None:
     """Train what another call trains with the weight of the first of them."""
     before = [each.columns["weight"].copy() for each in forest._branches]
-    real(forest, view, number)
+    real(forest, *arguments)
     for each, weights in zip(forest._branches, before, strict=True):
         own = each.columns["weight"]
         own[weights > 0] = weights[weights > 0]
