@@ -181,19 +181,13 @@ class GroupForest:
         Several branches may begin with the same token, so each of them is followed.
         """
         best = self._shared_with_last(view)
-        todo = [best] if best[1] else [(other, 0) for other in self._next(view, ROOT, 0)]
+        todo = [best] if best[1] else [*self._further(view, ROOT, 0, 0)]
         while todo:
             branch, begin = todo.pop()
             depth = self._followed(view, branch, begin)
             if depth > best[1]:
                 best = (branch, depth)
-            further = [
-                (twin, at)
-                for at, twin in self._twins.get(branch, ())
-                if begin <= at <= depth and self._may_enter(view, twin, at)
-            ]
-            further += [(other, depth) for other in self._next(view, branch, depth)]
-            todo += reversed(further)
+            todo += reversed([*self._further(view, branch, begin, depth)])
         return best
 
     def _shared_with_last(self, view: CallView) -> tuple[int, int]:
@@ -207,29 +201,35 @@ class GroupForest:
         same = common_prefix(view.tokens[: view.prompt], self._last)
         return self._owner(len(self._branches) - 1, same), same
 
-    def _next(self, view: CallView, branch: int, depth: int) -> Iterator[int]:
-        """Yield the branch that leaves `branch` at `depth` and that the view may enter, if any."""
+    def _further(
+        self, view: CallView, branch: int, begin: int, depth: int
+    ) -> Iterator[tuple[int, int]]:
+        """Yield branches where a view may go on that follows `branch` from `begin` to `depth`."""
+        for at, twin in self._twins.get(branch, ()):
+            if begin <= at <= depth and self._may_enter(view, twin):
+                yield twin, at
         if depth < len(view.tokens):
             other = self._below.get((branch, depth), {}).get(view.tokens.item(depth))
-            if other is not None and self._may_enter(view, other, depth):
-                yield other
+            if other is not None and self._may_enter(view, other):
+                yield other, depth
 
-    def _may_enter(self, view: CallView, other: int, depth: int) -> bool:
-        """Return whether a view has the first token of a branch, which begins at `depth`.
+    def _may_enter(self, view: CallView, other: int) -> bool:
+        """Return whether a view has the first token of a branch.
 
         With `apart`, the two must not both train it.
         """
-        if depth >= len(view.tokens):
-            return False
         branch = self._branches[other]
-        at = depth - branch.at
-        if branch.tokens[at] != view.tokens[depth]:
+        depth = branch.at
+        if depth >= len(view.tokens) or branch.tokens[0] != view.tokens[depth]:
             return False
         trained = depth >= view.prompt and view.trained[depth - view.prompt]
-        return not (self.apart and trained and branch.columns["trained"][at])
+        return not (self.apart and trained and branch.columns["trained"][0])
 
     def _followed(self, view: CallView, other: int, depth: int) -> int:
-        """Return the depth up to which a view follows a branch that it enters at `depth`."""
+        """Return the depth up to which a view follows a branch from `depth` on.
+
+        With `apart`, they part before a token that both train.
+        """
         branch = self._branches[other]
         stop = min(len(view.tokens), branch.end)
         theirs = branch.tokens[depth - branch.at : stop - branch.at]
