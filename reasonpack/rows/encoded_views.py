@@ -74,14 +74,35 @@ def encoded_views(
     stop = np.maximum.accumulate(stop)
     start = np.append(0, stop)[:-1]
     start, stop, kind, message, trained = np.array((start, stop, *kinds))[:, stop > start]
+    marks = np.repeat(trained > 0, stop - start)
+    return _joined(tokens, marks, (start, kind, message), (shared, end, bounds), extra)
+
+
+def _joined(
+    tokens: I32,
+    trained: NDArray[np.bool_],
+    runs: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
+    views: tuple[Sequence[int], Sequence[int], Sequence[int]],
+    extra: Mapping[str, NDArray[Any]],
+) -> EncodedViews:
+    """Make `EncodedViews`; join runs of one kind and message within a view.
+
+    Args:
+        tokens: those of all views, as all arrays are.
+        trained: whether each is trained.
+        runs: start, kind and message of each run; a view begins with a run.
+        views: `shared`, `end` and `bounds`.
+        extra: optional columns.
+    """
+    (start, kind, message), (shared, end, bounds) = runs, views
     sizes = np.array(end) - shared
     stops = np.cumsum(sizes)
     changes = np.ones(len(start), bool)
-    changes[1:] = (np.diff(kind) != 0) | (np.diff(message) != 0)
+    changes[1:] = (kind[1:] != kind[:-1]) | (message[1:] != message[:-1])
     changes[np.searchsorted(start, (stops - sizes)[sizes > 0])] = True
     return EncodedViews(
         tokens=tokens,
-        trained=np.repeat(trained > 0, stop - start),
+        trained=trained,
         run_start=start[changes],
         run_kind=kind[changes].astype(np.uint8),
         run_message=message[changes].astype(np.int32),
@@ -113,16 +134,16 @@ def without(views: EncodedViews, left: AbstractSet[int]) -> EncodedViews:
         sources += reversed(parts)
         is_own += (np.full(len(part), part is parts[0]) for part in reversed(parts))
     source = np.concatenate(sources)
-    trained = views.trained[source] & np.concatenate(is_own)
-    of = np.searchsorted(views.run_start, source, "right") - 1
-    stops = np.arange(1, len(source) + 1)
-    return encoded_views(
+    borders = np.zeros(len(views.tokens), bool)
+    borders[views.run_start] = True
+    start = np.flatnonzero(borders[source])
+    run = np.searchsorted(views.run_start, source[start])
+    return _joined(
         views.tokens[source],
-        np.stack([stops, views.run_kind[of], views.run_message[of], trained], axis=1),
-        shared=shared,
-        end=[views.end[view] for view in kept],
-        bounds=[bisect_left(kept, bound) for bound in views.bounds],
-        extra={name: values[source] for name, values in views.extra.items()},
+        views.trained[source] & np.concatenate(is_own),
+        (start, views.run_kind[run], views.run_message[run]),
+        (shared, [views.end[view] for view in kept], [bisect_left(kept, b) for b in views.bounds]),
+        {name: values[source] for name, values in views.extra.items()},
     )
 
 

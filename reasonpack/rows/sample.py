@@ -125,10 +125,12 @@ def _write(forest: Forest, laid_out: Sequence[tuple[str, LaidOut]]) -> list[Samp
     ).T
     lengths = end - begin
     stops = np.cumsum(lengths)
-    depths = np.arange(stops[-1]) + np.repeat(end - stops, lengths)
-    source = depths + np.repeat(origin, lengths)  # where each token is in `views.tokens`
+    # Where each token is in `views.tokens`, and whether it is trained here if it is trained.
+    source = np.arange(stops[-1]) + np.repeat(origin + end - stops, lengths)
     here = np.repeat(trains > 0, lengths)
-    labels, extra = _labels_and_extra(forest, source, here)
+    input_ids = views.tokens[source]
+    position_ids = (source - np.repeat(origin, lengths)).astype(np.int32)
+    labels, extra = _labels_and_extra(forest, source, here, input_ids)
 
     borders = np.zeros(len(views.tokens), bool)
     borders[views.run_start] = True
@@ -143,14 +145,14 @@ def _write(forest: Forest, laid_out: Sequence[tuple[str, LaidOut]]) -> list[Samp
     rows = np.searchsorted(first, bounds)
     table: list[NDArray[Any]] = [
         (first - np.repeat(bounds[:-1], np.diff(rows))).astype(np.int32),
-        np.repeat(until, lengths)[first].astype(np.int32),
+        until[np.searchsorted(stops, first, "right")].astype(np.int32),
         views.run_kind[run],
         views.run_message[run],
     ]
     if forest.call is not None:
         table.append(np.where(here[first], forest.call[source[first]], np.int32(-1)))
 
-    input_ids, position_ids, made = views.tokens[source], depths.astype(np.int32), []
+    made = []
     for (id_, _), own, segments in zip(samples, slices(bounds), slices(rows), strict=True):
         parts = Segments(*(column[segments] for column in table))
         values = {name: column[own] for name, column in extra.items()}
@@ -159,15 +161,10 @@ def _write(forest: Forest, laid_out: Sequence[tuple[str, LaidOut]]) -> list[Samp
 
 
 def _labels_and_extra(
-    forest: Forest, source: NDArray[np.int64], here: NDArray[np.bool_]
+    forest: Forest, source: NDArray[np.int64], here: NDArray[np.bool_], input_ids: I32
 ) -> tuple[I32, dict[str, NDArray[Any]]]:
-    """Return the labels of tokens, and the optional columns with a value for each token.
-
-    `source` says where each is in `forest.views.tokens`, and `here` whether it is trained here, if
-    it is trained.
-    """
-    views = forest.views
-    given = {name: np.asarray(values)[source] for name, values in views.extra.items()}
+    """Return the labels of tokens, and the optional columns with a value for each; see `_write`."""
+    given = {name: np.asarray(values)[source] for name, values in forest.views.extra.items()}
     if forest.weights is not None:
         given["loss_weights"] = forest.weights[source].astype(np.float32)
     trained = forest.trained[source] & here
@@ -176,7 +173,7 @@ def _labels_and_extra(
     for name, values in given.items():
         own = labelled if name == "loss_weights" else trained
         extra[name] = np.where(own, values, values.dtype.type(FILLS[name]))
-    return np.where(labelled, views.tokens[source], np.int32(IGNORE)), extra
+    return np.where(labelled, input_ids, np.int32(IGNORE)), extra
 
 
 def _with_calls(samples: Sequence[Sample], calls: Calls) -> list[Sample]:
