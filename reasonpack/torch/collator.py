@@ -227,7 +227,7 @@ class Collator:
 
     def _check_limits(self, rows: Sequence[Mapping[str, Any]]) -> None:
         for number, row in enumerate(rows):
-            highest = int(np.max(row["position_ids"]))
+            highest = int(np.asarray(row["position_ids"]).max())
             if self.max_position is not None and highest >= self.max_position:
                 raise UsageError(
                     f"row {number}",
@@ -237,7 +237,7 @@ class Collator:
                     f"pack with --max-position {self.max_position}, or give the model a static"
                     " RoPE scaling",
                 )
-            largest = int(np.max(row["input_ids"]))
+            largest = int(np.asarray(row["input_ids"]).max())
             if self.vocabulary is not None and largest >= self.vocabulary:
                 raise UsageError(
                     f"row {number}",

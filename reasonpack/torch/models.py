@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -104,6 +104,9 @@ def check_model(
             `position_ids`; an attention implementation that ignores the mask; a mask, a window
             or a limit of positions that is not the model's.
     """
+    if layout not in get_args(Layout):
+        expected = " or ".join(get_args(Layout))
+        raise UsageError("layout", f"{layout!r}", expected, "pass the layout of RowDataset")
     config = text_config(model)
     name = getattr(config, "model_type", None) or type(config).__name__
     if layout == "onepass" or packed:

@@ -172,6 +172,18 @@ def test_loss_weights_come_along_when_asked_for_and_never_unnoticed() -> None:
         Collator(mask="sdpa", loss_weights=True)([full_row(CHAIN)])
 
 
+def test_rows_of_tensors_give_the_same_batch() -> None:
+    row = {**full_row(BRANCHES), "segment_kind": [0, 1, 3]}
+    # what `datasets` gives with_format("torch")
+    tensors = {name: torch.as_tensor(v) if name != "sample_id" else v for name, v in row.items()}
+    for mask in ("branches", "sdpa"):
+        collate = Collator(mask=mask, kinds=True, max_position=99, vocabulary=99)
+        given, expected = collate([tensors]), collate([row])
+        for name in ("input_ids", "position_ids", "labels", "kinds"):
+            assert torch.equal(given[name], expected[name])
+    assert torch.equal(given["attention_mask"], expected["attention_mask"])
+
+
 def test_a_mixture_of_other_columns_is_refused() -> None:
     row = {**full_row(CHAIN), "loss_weights": None}  # as `datasets` concatenates
     for told in (False, True):

@@ -185,6 +185,11 @@ def test_transformers_with_full_and_sliding_attention_pass(model_type: str) -> N
     collator_for(config(model_type), layout="onepass")
 
 
+def test_an_unknown_layout_is_refused() -> None:
+    with pytest.raises(UsageError, match="layout: 'one-pass', expected onepass or npass"):
+        collator_for(config("llama"), layout="one-pass")  # type: ignore[arg-type]
+
+
 def test_a_model_without_position_ids_is_refused() -> None:
     small = {"hidden_size": 8, "n_head": 2, "n_layer": 1, "vocab_size": 16}
     bloom = transformers.BloomForCausalLM(config("bloom", attention="eager", **small))
