@@ -112,6 +112,12 @@ def test_a_share_of_a_file_in_which_nothing_can_be_packed(tmp_path: Path) -> Non
     assert Packed(tmp_path / "packed", files).compare().listed == []
 
 
+def test_what_was_lost_before_them_is_found(tmp_path: Path) -> None:
+    made = packed(tmp_path, [READ[0], READ[0], UNREAD[4]], "", dedup="exact")
+    resource(0, lambda lines: lines.__setitem__(1, READ[1]))(made)
+    assert made.compare().counts == {"RP304": 1}
+
+
 def test_what_was_lost_beside_them_is_found(tmp_path: Path) -> None:
     made = packed(tmp_path, [UNREAD[4], *READ[:2], UNREAD[4]], "", dedup="exact")
     resource(0, lambda lines: lines.append(READ[3]))(made)
