@@ -273,7 +273,8 @@ def unreadable(place: Place, error: OSError | zlib.error | EOFError) -> StorageE
         fix = "the file is cut off or damaged; copy it again"
     else:
         number = getattr(error, "errno", None) or 0
-        fix = LIMITS.get(number, "check the file and its permissions")
+        what = "the connection, the URL" if is_url(place) else "the file"
+        fix = LIMITS.get(number, f"check {what} and its permissions")
     return StorageError(public_name(place), reason, "a readable file", fix)
 
 
