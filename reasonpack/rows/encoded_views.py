@@ -75,26 +75,32 @@ def encoded_views(
     start = np.append(0, stop)[:-1]
     start, stop, kind, message, trained = np.array((start, stop, *kinds))[:, stop > start]
     marks = np.repeat(trained > 0, stop - start)
-    return _joined(tokens, marks, (start, kind, message), (shared, end, bounds), extra)
+    return joined_views(
+        tokens,
+        marks,
+        (start, kind, message),
+        shared=shared,
+        end=end,
+        bounds=bounds,
+        extra=extra,
+    )
 
 
-def _joined(
+def joined_views(
     tokens: I32,
     trained: NDArray[np.bool_],
-    runs: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
-    views: tuple[Sequence[int], Sequence[int], Sequence[int]],
+    runs: tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]],
+    *,
+    shared: Sequence[int],
+    end: Sequence[int],
+    bounds: Sequence[int],
     extra: Mapping[str, NDArray[Any]],
 ) -> EncodedViews:
-    """Make `EncodedViews`; join runs of one kind and message within a view.
+    """Make `EncodedViews`, with one run for neighbouring runs of a view that say the same.
 
-    Args:
-        tokens: those of all views, as all arrays are.
-        trained: whether each is trained.
-        runs: start, kind and message of each run; a view begins with a run.
-        views: `shared`, `end` and `bounds`.
-        extra: optional columns.
+    `runs` are start, kind and message of each; a view begins with a run.
     """
-    (start, kind, message), (shared, end, bounds) = runs, views
+    start, kind, message = runs
     sizes = np.array(end) - shared
     stops = np.cumsum(sizes)
     changes = np.ones(len(start), bool)
@@ -138,12 +144,14 @@ def without(views: EncodedViews, left: AbstractSet[int]) -> EncodedViews:
     borders[views.run_start] = True
     start = np.flatnonzero(borders[source])
     run = np.searchsorted(views.run_start, source[start])
-    return _joined(
+    return joined_views(
         views.tokens[source],
         views.trained[source] & np.concatenate(is_own),
         (start, views.run_kind[run], views.run_message[run]),
-        (shared, [views.end[view] for view in kept], [bisect_left(kept, b) for b in views.bounds]),
-        {name: values[source] for name, values in views.extra.items()},
+        shared=shared,
+        end=[views.end[view] for view in kept],
+        bounds=[bisect_left(kept, bound) for bound in views.bounds],
+        extra={name: values[source] for name, values in views.extra.items()},
     )
 
 

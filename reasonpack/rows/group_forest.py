@@ -23,7 +23,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from reasonpack.rows.encoded_views import ROOT, EncodedViews, common_prefix
+from reasonpack.rows.encoded_views import ROOT, common_prefix, joined_views
 from reasonpack.rows.forest import Forest
 from reasonpack.rows.optional import FILLS
 
@@ -144,20 +144,12 @@ class GroupForest:
         parent = [each.parent for each in branches]
         at = [each.at for each in branches]
         end = [each.end for each in branches]
-        sizes = np.array([len(each.tokens) for each in branches])
-        stops = np.cumsum(sizes)
-        kind, message = columns["kind"], columns["message"]
-        changes = np.ones(len(kind), bool)
-        changes[1:] = (np.diff(kind) != 0) | (np.diff(message) != 0)
-        changes[(stops - sizes)[sizes > 0]] = True
-        views = EncodedViews(
-            tokens=np.concatenate([each.tokens for each in branches]),
-            trained=columns["trained"],
-            run_start=np.flatnonzero(changes),
-            run_kind=kind[changes],
-            run_message=message[changes],
+        tokens = np.concatenate([each.tokens for each in branches])
+        views = joined_views(
+            tokens,
+            columns["trained"],
+            (np.arange(len(tokens)), columns["kind"], columns["message"]),
             shared=at,
-            origin=(stops - end).tolist(),
             end=end,
             bounds=[0, len(branches)],
             extra={name: columns[name] for name in FILLS if name in columns},

@@ -19,7 +19,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from reasonpack.rows.encoded_views import EncodedViews, common_prefix, encoded_views
+from reasonpack.rows.encoded_views import EncodedViews, common_prefix, joined_views
 from reasonpack.rows.kind import Kind
 from reasonpack.rows.sample import IGNORE, Sample
 
@@ -144,11 +144,11 @@ def _encoded(views: Sequence[dict[str, NDArray[Any]]]) -> EncodedViews:
         name: np.concatenate([v[name][left:] for v, left in zip(views, shared, strict=True)])
         for name in views[0]
     }
-    tokens = columns.pop("tokens")
-    runs = [columns.pop(name) for name in ("kind", "message", "trained")]
-    return encoded_views(
+    tokens, trained = columns.pop("tokens"), columns.pop("trained")
+    return joined_views(
         tokens,
-        np.stack([np.arange(1, len(tokens) + 1), *runs], axis=1),
+        trained,
+        (np.arange(len(tokens)), columns.pop("kind"), columns.pop("message")),
         shared=shared,
         end=[len(view["tokens"]) for view in views],
         bounds=[0, len(views)],
