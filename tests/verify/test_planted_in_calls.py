@@ -23,7 +23,7 @@ from test_against_calls import KINDS, LOGS, answered, ids, packed, said
 from reasonpack.records import group_index, record_places
 from reasonpack.records.calls import Call
 from reasonpack.records.readers import atif, claude_code, codex, pi
-from reasonpack.rows.group_forest import CallView, GroupForest
+from reasonpack.rows.group_forest import ROOT, CallView, GroupForest
 from reasonpack.rows.sample import Sample
 from reasonpack.run import calls as packing
 from reasonpack.run import waiting_calls
@@ -139,8 +139,8 @@ def without_last(real: Any, *args: Any) -> Iterator[Any]:
 
 def first_prefix(real: Any, forest: GroupForest, view: CallView) -> tuple[int, int]:
     """Follow the first branch alone."""
-    first = next(forest._next(view, -1, 0), None)
-    return real(forest, view) if first is None else (first, forest._followed(view, first, 0))
+    first = next(iter(forest._further(view, ROOT, 0, 0)), None)
+    return real(forest, view) if first is None else (first[0], forest._followed(view, *first))
 
 
 def not_added(real: Any, forest: GroupForest, *arguments: Any) -> None:
@@ -191,6 +191,16 @@ def filled(view: CallView) -> CallView:
     return replace(view, values={name: np.nan_to_num(one) for name, one in view.values.items()})
 
 
+def without_end(view: CallView) -> CallView:
+    """Lose the tokens after the last one that is trained."""
+    size = 1 + int(np.flatnonzero(view.trained)[-1])
+    end = view.prompt + size
+    runs = [(min(stop, end), kind, message) for stop, kind, message in view.runs]
+    values = {name: one[:size] for name, one in view.values.items()}
+    cut = {"tokens": view.tokens[:end], "trained": view.trained[:size], "values": values}
+    return replace(view, runs=runs, **cut)
+
+
 def logged(name: str) -> list[dict[str, Any]]:
     """Return the records of a fixture, of which some make calls only together."""
     return [*map(json.loads, (LOGS / f"{name}.jsonl").read_bytes().splitlines())]
@@ -239,6 +249,7 @@ RECORDS = {
     **{name: logged(name) for name in ("atif", "codex", "pi", "verifiers", "nemo_gym_rollouts")},
     "claude_code": with_kept_messages(),
     "talk": TALK,
+    "masked": [ids("m", "a", [5, 6], [7, 8], loss_mask=[1, 0]), ids("m", "b", [5, 6, 9], [7])],
     "foreign": [ids("f", "a", [5], [7, 1_000_000])],
 }
 
@@ -340,6 +351,12 @@ FAULTS = {
     ),
     "copied context trained": Planted(
         "atif", in_drafts(atif, lambda draft: setattr(draft, "copied", False)), {"RP309"}
+    ),
+    "another id of a call": Planted(
+        "plain", in_calls(lambda call: replace(call, id=call.id.replace("first", "1st"))), {"RP317"}
+    ),
+    "the end of an answer lost, which is not trained": Planted(
+        "masked", in_views(without_end), {"RP309"}
     ),
     "an id that the tokenizer does not have": Planted(
         "foreign", in_place(waiting_calls, "check_ids", lambda *_: None), {"RP308"}
