@@ -34,10 +34,10 @@ FIELDS |= {"query_pre_attn_scalar": 8}
 NAMES = """
     afmoe apertus arcee aria_text biogpt bitnet cohere cohere2 cohere2_moe diffllama ernie4_5
     ernie4_5_moe exaone4 exaone_moe flex_olmo flint gemma gemma2 gemma3_text gemma4_text glm glm4
-    glm4_moe gpt_bigcode gpt_neox granite granite_swa granitemoe granitemoe_swa granitemoeshared
-    helium hunyuan_v1_dense hunyuan_v1_moe hy_v3 hyperclovax internlm3 iquestcoder jais2 jetmoe
-    kolibri1 laguna lfm2 llama mellum minimax_m2 ministral ministral3 mistral mixtral nanochat
-    olmo olmo2 olmo3 olmoe opt persimmon phi phi3 qwen2 qwen2_moe qwen3 qwen3_moe seed_oss
+    glm4_moe gpt_bigcode gpt_neox gpt_oss granite granite_swa granitemoe granitemoe_swa
+    granitemoeshared helium hunyuan_v1_dense hunyuan_v1_moe hy_v3 hyperclovax internlm3 iquestcoder
+    jais2 jetmoe kolibri1 laguna lfm2 llama mellum minimax_m2 ministral ministral3 mistral mixtral
+    nanochat olmo olmo2 olmo3 olmoe opt persimmon phi phi3 qwen2 qwen2_moe qwen3 qwen3_moe seed_oss
     smollm3 solar_open starcoder2 vaultgemma
 """
 SAME = NAMES.split()
