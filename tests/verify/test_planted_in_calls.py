@@ -249,7 +249,7 @@ RECORDS = {
     **{name: logged(name) for name in ("atif", "codex", "pi", "verifiers", "nemo_gym_rollouts")},
     "claude_code": with_kept_messages(),
     "talk": TALK,
-    "masked": [ids("m", "a", [5, 6], [7, 8], loss_mask=[1, 0]), ids("m", "b", [5, 6, 9], [7])],
+    "masked": [ids("m", "a", [5, 6], [7, 8], loss_mask=[1, 0]), ids("m", "b", [5, 6, 7, 9], [7])],
     "foreign": [ids("f", "a", [5], [7, 1_000_000])],
 }
 
@@ -353,7 +353,9 @@ FAULTS = {
         "atif", in_drafts(atif, lambda draft: setattr(draft, "copied", False)), {"RP309"}
     ),
     "another id of a call": Planted(
-        "plain", in_calls(lambda call: replace(call, id=call.id.replace("first", "1st"))), {"RP317"}
+        "plain",
+        in_calls(lambda call: replace(call, id=call.id.replace("retry", "other"))),
+        {"RP317"},
     ),
     "the end of an answer lost, which is not trained": Planted(
         "masked", in_views(without_end), {"RP309"}
