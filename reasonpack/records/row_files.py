@@ -232,8 +232,8 @@ def damaged(place: Place, kind: Container, error: Exception) -> StorageError:
     cause = error.__cause__ if isinstance(error, StorageError) else error
     if isinstance(cause, OSError) and cause.errno:
         return unreadable(place, cause)
+    what, fix = f"a whole {kind.capitalize()} file", "copy or write it again"
     if isinstance(cause, pa.ArrowNotImplementedError | pa.ArrowTypeError):
+        what = "columns that pyarrow can read"
         fix = "install a newer pyarrow, or write texts in columns of type string"
-        return StorageError(public_name(place), cause, "columns that pyarrow can read", fix)
-    what = f"a whole {kind.capitalize()} file"
-    return StorageError(public_name(place), cause, what, "copy or write it again")
+    return StorageError(public_name(place), cause, what, fix)

@@ -10,18 +10,22 @@ from __future__ import annotations
 import datetime
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from reasonpack.datasets.manifest import Learned, Manifest
 from reasonpack.templates.find import load_template
 from reasonpack.templates.stop import Stop
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.tokens.tokenizer import Tokenizer
-from reasonpack.verify.chat import Json, Message
+from reasonpack.verify.chat import Json, Message, NotChecked
 from reasonpack.verify.stop import Stops, ending_token, read_stops
 from reasonpack.verify.template import Forms, Template, learn_forms
+
+_ASKED = "What the user asked."
 
 
 class Rules(Struct, frozen=True):
@@ -60,6 +64,18 @@ class Rules(Struct, frozen=True):
     def written(self, message: Message) -> Json:
         """Return a message in the form in which the template takes it."""
         return self.forms.given(message, self.opener, self.closer)
+
+    def after_user(self, message: Message, variables: Mapping[str, Any]) -> str:
+        """Return what follows the text of a user in a prompt of this message; '' if unknown.
+
+        The text is another one there, as a short one may be part of what follows it.
+        """
+        given = self.written(replace(message, content=_ASKED, verbatim=None))
+        try:
+            prompt = self.template.render([given], (), variables, prompt=True)
+        except NotChecked:
+            return ""
+        return prompt.rpartition(_ASKED)[2]
 
     @property
     def empty_block(self) -> re.Pattern[str]:

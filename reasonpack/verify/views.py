@@ -112,10 +112,10 @@ def _refuse(message: Message, number: int, rules: Rules) -> None:
 
 def _refuse_prompts(messages: Sequence[Message], one: OneView) -> None:
     """Refuse a text of a user that is a whole prompt, as a template wrote it."""
-    last = messages[-1].content.strip() if messages and messages[-1].role == "user" else ""
-    end = one.prompt.rpartition(last)[2] if last in one.prompt and last else ""
-    for number, each in enumerate(messages):
-        if each.role == "user" and is_prompt(each.content, end):
+    asked = {number: each for number, each in enumerate(messages) if each.role == "user"}
+    end = one.rules.after_user(next(iter(asked.values())), one.variables) if asked else ""
+    for number, each in asked.items():
+        if is_prompt(each.content, end):
             raise Refused(f"messages[{number}]: a whole prompt as the text of a user")
 
 

@@ -143,6 +143,14 @@ def test_a_prompt_that_a_template_wrote_is_no_text_of_a_user(text: str, is_promp
         assert views(rule, {"role": "user", "content": text}, said("Four.")).views
 
 
+def test_a_text_of_a_user_that_the_end_of_a_prompt_holds_is_not_taken_for_it() -> None:
+    begin = "<|im_start|>bot\n<think></think>\n"
+    shown = f"{{{{ m.content }}}}<|end|>{END}{begin}{{% endif %}}"
+    rule = rules(f"{USER}{begin}{shown}", STOPS, "<think>", "</think>\n")
+    asked = [{"role": "user", "content": text} for text in ("Why </think>", "<think>")]
+    views(rule, asked[0], said("So."), asked[1], said("Four."))
+
+
 @pytest.mark.parametrize("thought", ["It is four, surely.", "Two.</think>"])
 @pytest.mark.parametrize("content", ["It is four, surely.", ""])
 def test_reasoning_that_a_template_drops_is_as_the_record_has_it(
