@@ -138,6 +138,10 @@ def _sums(values: I64, counts: I64) -> I64:
     return np.add.reduceat(values, _starts(counts), dtype=np.int64)
 
 
+_DTYPES = {pa.from_numpy_dtype(each): each for each in (np.int32, np.uint8, np.float32)}
+"""pyarrow's type of a number → NumPy's; its own function needs pandas in old versions."""
+
+
 def _ragged(values: Sequence[Any], counts: I64, type_: pa.DataType) -> pa.Array:
     offsets = np.append(0, np.cumsum(counts))
     if offsets[-1] > np.iinfo(np.int32).max:
@@ -145,7 +149,7 @@ def _ragged(values: Sequence[Any], counts: I64, type_: pa.DataType) -> pa.Array:
     if pa.types.is_string(type_.value_type):
         flat = _texts(values)
     else:
-        dtype = type_.value_type.to_pandas_dtype()
+        dtype = _DTYPES[type_.value_type]
         flat = _flat(np.concatenate([np.zeros(0, dtype), *values], dtype=dtype))
     return pa.ListArray.from_arrays(_flat(offsets.astype(np.int32)), flat, type=type_)
 
