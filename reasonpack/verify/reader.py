@@ -181,10 +181,10 @@ def _content(content: Any, *, answer: bool) -> _Content:
     if not isinstance(content, list) or not all(isinstance(each, dict) for each in content):
         raise Refused("content: expected text or parts")
     found = _Content()
-    for part in map(present, content):
+    for raw, part in zip(content, map(present, content), strict=True):
         kind, text, read = part.get("type"), "", {"type", "text"}
         if kind in ("text", "input_text", "output_text"):
-            text = _text(part.get("text", ""), "text")
+            text = _text(raw.get("text"), "text")
             found.text, found.written = found.text + text, True
         elif kind in ("thinking", "reasoning", "reasoning_text") and answer and not found.text:
             read = {"type", "thinking", "reasoning", "text"}

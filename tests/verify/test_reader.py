@@ -106,6 +106,13 @@ def test_an_answer_with_nothing_in_it_is_refused(content: Any) -> None:
         answer(said(content))
 
 
+@pytest.mark.parametrize("part", [{"text": None}, {"text": []}, {"text": {}}])
+def test_a_part_of_text_without_text_is_refused(part: Json) -> None:
+    with pytest.raises(Refused):
+        answer(said([{"type": "text", **part}, {"type": "text", "text": "x"}]))
+    assert answer(said([{"type": "text", **part, "text": "4"}])).content == "4"
+
+
 def test_a_closing_tag_in_an_answer() -> None:
     text = "It writes </think> and then answers."
     with pytest.raises(Refused):
