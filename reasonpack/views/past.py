@@ -98,8 +98,7 @@ class Past(Struct):
 
 def same_beginning(one: Sequence[object], other: Sequence[object]) -> int:
     """Return how many leading objects of two lists are identical."""
-    identical = enumerate(map(is_, one, other))
-    return next((at for at, same in identical if not same), min(len(one), len(other)))
+    return [*map(is_, one, other), False].index(False)
 
 
 class Pasts:
