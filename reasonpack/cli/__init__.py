@@ -1,4 +1,8 @@
-"""The command line: one module for each command, imported when the command is called."""
+"""The command line: one module for each command, imported when the command is called.
+
+Exit status: `run` here returns 1 for an error and 2 for a wrong usage; `pack`, `merge` and `repack`
+end with 3 if they left something out, `verify` and `check` with 1 if they found a fault.
+"""
 
 from __future__ import annotations
 
@@ -58,8 +62,8 @@ def cli() -> None:
     """Pack multi-turn reasoning chats once, trained exactly as N passes would.
 
     Data goes to standard output, progress and messages to standard error. Exit status:
-    0 done, 1 stopped by an error, 2 wrong usage, 3 done, with
-    records rejected or messages left out.
+    0 done, 1 stopped by an error, or faults found, 2 wrong usage, 3 done, with records rejected or
+    messages left out.
     """
 
 

@@ -1,4 +1,4 @@
-"""Errors for what the operating system denied a command → one line instead of a traceback.
+"""Errors of the system (no memory, no thread, no network, …) → one line instead of a traceback.
 
 Errors about the files of a run are not handled here: they already say what is wrong.
 """

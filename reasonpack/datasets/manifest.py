@@ -41,7 +41,7 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Share:
     """An argument that names inputs, and how much of them is packed.
 
     Attributes:
@@ -118,7 +118,7 @@ class Manifest:
     templates: list[Learned] = field(default_factory=list)
     columns: list[str] = field(default_factory=list)
     sources: list[Origin] = field(default_factory=list)
-    blend: list[Part] = field(default_factory=list)
+    blend: list[Share] = field(default_factory=list)
     unit_bytes: Natural = 0
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ import re
 
 import msgspec
 
-from reasonpack.datasets.manifest import Part
+from reasonpack.datasets.manifest import Share
 from reasonpack.errors import UsageError
 from reasonpack.storage.inputs import exists
 from reasonpack.wording import nearest
@@ -25,43 +25,43 @@ _MEANT = re.compile(r"(.+)[:#][^:#/]+", re.DOTALL)
 _SHARE = re.compile(r"(.+?)(?::(\d+(?:\.\d+)?)|#(\d+))", re.DOTALL)
 
 
-def read_part(text: str) -> Part:
+def read_share(text: str) -> Share:
     """Read an argument that names inputs; if a file has this whole name, no share is read from it.
 
     Raises:
         UsageError: the share is invalid, or the fields are not those of an input.
     """
     if text == STDIN:
-        return Part(path=text)
+        return Share(path=text)
     fields = text.startswith("{") and text.endswith("}")
     match = None if fields else _SHARE.fullmatch(text)
     if exists(text):
-        return Part(path=text)
+        return Share(path=text)
     if not fields and match is None:
         meant = _MEANT.fullmatch(text)
         if meant and exists(meant[1]):
             raise _wrong(text, _EXPECTED)
-        return Part(path=text)
+        return Share(path=text)
     if match is not None:
         path, repeat, number = match.groups()
         conversations = int(number) if number else None
-        part = Part(path=path, repeat=float(repeat or 1), conversations=conversations)
+        share = Share(path=path, repeat=float(repeat or 1), conversations=conversations)
     else:
-        part = _from_fields(text)
-    sound = math.isfinite(part.repeat) and part.repeat > 0 and part.conversations != 0
-    if not sound or (part.conversations is not None and part.repeat != 1):
+        share = _from_fields(text)
+    sound = math.isfinite(share.repeat) and share.repeat > 0 and share.conversations != 0
+    if not sound or (share.conversations is not None and share.repeat != 1):
         raise _wrong(text, _EXPECTED)
-    return part
+    return share
 
 
-def _from_fields(text: str) -> Part:
+def _from_fields(text: str) -> Share:
     try:
         found = json.loads(text)
         if unknown := [*map(str, found.keys() - {*_FIELDS})]:
             near = nearest(unknown[0], _FIELDS)
             hint = f", did you mean {near}?" if near else ""
             raise ValueError(f"unknown field {unknown[0]}{hint}")
-        return msgspec.convert(found, Part)
+        return msgspec.convert(found, Share)
     except (
         ValueError,
         TypeError,

@@ -23,9 +23,9 @@ from msgspec.structs import replace
 
 from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
-from reasonpack.records.beside import with_answer
 from reasonpack.records.draft import MEDIA_FIELDS, REASONING, is_absent, joined, media
 from reasonpack.records.flags import read_record_weight, weights_of
+from reasonpack.records.last_answer import with_answer
 from reasonpack.records.message import Message, ReadMessages, read_messages
 from reasonpack.records.no_messages import no_messages
 from reasonpack.records.reading import DEFAULT, Reading

@@ -21,7 +21,6 @@ from msgspec.structs import replace
 
 from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
-from reasonpack.records.beside import ends_of
 from reasonpack.records.blocks import has_blocks, read_blocks
 from reasonpack.records.draft import (
     CALL_ROLES,
@@ -34,6 +33,7 @@ from reasonpack.records.draft import (
     source_of,
     without,
 )
+from reasonpack.records.last_answer import ends_of
 from reasonpack.records.responses import items_as_messages
 from reasonpack.records.side_fields import SIDE_FIELDS, read_side_fields
 from reasonpack.records.unknown import Field

@@ -20,10 +20,10 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from reasonpack.errors import RecordError
-from reasonpack.records.beside import ends_of
 from reasonpack.records.dialects import normalised
 from reasonpack.records.draft import FLAGS, REASONING, is_absent, known_role, source_of
 from reasonpack.records.flags import read_flag
+from reasonpack.records.last_answer import ends_of
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.reasoning import (
     Part,

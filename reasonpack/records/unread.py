@@ -8,9 +8,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from reasonpack.records.beside import ENDS
 from reasonpack.records.draft import FLAGS, REASONING, ROLES, is_effort
 from reasonpack.records.harmless import HARMLESS, HARMLESS_OF_A_RECORD
+from reasonpack.records.last_answer import ENDS
 from reasonpack.records.side_fields import SIDE_FIELDS
 from reasonpack.records.tool_calls import Call, Function
 from reasonpack.records.tools import TOOL_FIELDS

@@ -7,7 +7,8 @@
     npass    h1 t1 r_out1   and   h1 r_in1 h2 t2 r_out2     one plain causal sample per leaf
 
 `plant` inserts the views of each conversation, in order, into a trie of tokens; `lay_out` orders
-the trie of one conversation; `sample.write` makes the arrays of many conversations at once.
+the trie of one conversation and says until where each stretch of tokens is visible; `sample.write`
+makes the arrays of many conversations at once.
 
 The trie is kept as branches: view v has tokens of its own from depth `at[v]` on, where it leaves
 the branch of the view `parent[v]`. A view costs a few comparisons of arrays and a few integers, so

@@ -18,7 +18,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from reasonpack.datasets.manifest import Part
+from reasonpack.datasets.manifest import Share
 from reasonpack.datasets.options import Options
 from reasonpack.errors import UsageError
 from reasonpack.records.groups import read_entries
@@ -46,7 +46,7 @@ class Copies(Struct, frozen=True):
     sha256: str
 
 
-def asked_for(options: Options, blend: Sequence[Part]) -> bool:
+def asked_for(options: Options, blend: Sequence[Share]) -> bool:
     """Return whether options or shares of inputs may pack a record other than once."""
     return options.dedup != "none" or options.sample is not None or bool(blend)
 
@@ -62,14 +62,14 @@ def content_hash(key: bytes, *, readable: bool) -> bytes:
 
 def times_of(
     hashes: Sequence[bytes],
-    parts: Sequence[tuple[Part, int]],
+    shares: Sequence[tuple[Share, int]],
     options: Options,
     *,
     said: Sequence[bytes] | None = None,
 ) -> Times:
     """Return how often each record is packed; shares pack an unreadable one once, to be rejected.
 
-    `parts` are the shares of the inputs, each with its number of records. Records with the same
+    `shares` are the shares of the inputs, each with its number of records. Records with the same
     `said` are duplicates; those with the same hash if it is None.
 
     Raises:
@@ -83,12 +83,12 @@ def times_of(
                 times[number] = DUPLICATE
             seen.add(hash_)
     start = 0
-    for part, records in parts:
+    for share, records in shares:
         within = range(start, start + records)
         own = [at for at in within if times[at] != DUPLICATE and _is_readable(hashes[at])]
         start += records
-        if own and not part.is_whole:
-            whole, more = _shared_out([hashes[at] for at in own], part)
+        if own and not share.is_whole:
+            whole, more = _shared_out([hashes[at] for at in own], share)
             times[own] = whole
             times[[own[at] for at in more]] += 1
     if options.sample is not None:
@@ -100,19 +100,19 @@ def _is_readable(hash_: bytes) -> bool:
     return hash_[0] == 1
 
 
-def _shared_out(hashes: Sequence[bytes], part: Part) -> tuple[int, list[int]]:
+def _shared_out(hashes: Sequence[bytes], share: Share) -> tuple[int, list[int]]:
     """Return how often each record of an input is packed, and the indices packed once more."""
     drawn = (hashlib.sha256(b"share" + each).digest() for each in hashes)
-    if part.conversations is None:
-        whole, fraction = divmod(part.repeat, 1.0)
+    if share.conversations is None:
+        whole, fraction = divmod(share.repeat, 1.0)
         more = [at for at, each in enumerate(drawn) if on_unit(each) < fraction]
         times = int(whole)
     else:
-        times, rest = divmod(part.conversations, len(hashes))
+        times, rest = divmod(share.conversations, len(hashes))
         more = [at for _, at in heapq.nsmallest(rest, zip(drawn, range(len(hashes)), strict=True))]
     if times >= MOST:
         what = f"{times:,} times each of its {count(len(hashes), 'conversation')}"
-        raise UsageError(part.path, what, f"less than {MOST:,} times", "ask for fewer")
+        raise UsageError(share.path, what, f"less than {MOST:,} times", "ask for fewer")
     return times, more
 
 

@@ -25,7 +25,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from reasonpack.datasets.options import Options
-from reasonpack.datasets.shares import STDIN, read_part
+from reasonpack.datasets.shares import STDIN, read_share
 from reasonpack.errors import UsageError
 from reasonpack.records.groups import Groups
 from reasonpack.records.plan import InputFile
@@ -121,7 +121,7 @@ def estimate(
         UsageError: an input is standard input, which can be read only once.
         ReasonpackError: an error that would stop the run at its start.
     """
-    if any(read_part(each).path == STDIN for each in inputs):
+    if any(read_share(each).path == STDIN for each in inputs):
         raise UsageError("-", "cannot be read twice", "files", "name a file instead")
     loaded = Loaded(options, run.backend)
     context = loaded.context  # first, as in a run

@@ -1,5 +1,7 @@
 """The receipts of all units → the files of a dataset other than shards, the manifest last.
 
+    receipts/*.rejects.jsonl ─→ rejects.jsonl, joined      counts ─→ README.md, manifest.json
+
 If nothing was packed, only the rejects are written: a directory without a manifest is an
 unfinished run, and every reader here refuses it.
 """

@@ -7,7 +7,8 @@
     groups of calls ─────────────────────────────→ their splits, by their ids alone
 
 Conversations that the new limits do not affect stay as they are. The others, laid out within the
-old limits, have to give the samples that are there; else these lack views, and the run is refused.
+old limits, have to give the samples that are there; else the samples lack views, and the run is
+refused.
 """
 
 from __future__ import annotations

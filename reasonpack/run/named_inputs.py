@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from reasonpack.datasets.manifest import Part
-from reasonpack.datasets.shares import STDIN, read_part
+from reasonpack.datasets.manifest import Share
+from reasonpack.datasets.shares import STDIN, read_share
 from reasonpack.errors import StorageError, UsageError
 from reasonpack.run.lock import locked
 from reasonpack.run.output_directory import SPOOL, STDIN_COPY
@@ -31,7 +31,7 @@ def named_inputs(
     *,
     without: Place | None = None,
     on_note: Callable[[str], object] = lambda _: None,
-) -> tuple[list[tuple[Place, str]], list[Part]]:
+) -> tuple[list[tuple[Place, str]], list[Share]]:
     """Return the place and the name of each input file; standard input still has the place `-`.
 
     `inputs` are as for `pack_files`; the output directory `without` may be in one of them.
@@ -42,21 +42,21 @@ def named_inputs(
     Raises:
         UsageError: an input does not exist.
     """
-    parts = [read_part(each) for each in inputs]
-    if [part.path for part in parts].count(STDIN) > 1:
+    shares = [read_share(each) for each in inputs]
+    if [share.path for share in shares].count(STDIN) > 1:
         raise UsageError("-", "standard input twice", "it once", "name it once")
     if without is not None and is_url(without):
         without = None
     named: list[tuple[Place, str]] = []
-    blend: list[Part] = []
-    for part in parts:
+    blend: list[Share] = []
+    for share in shares:
         files: list[tuple[Place, str]] = [(STDIN, STDIN_COPY)]
-        if part.path != STDIN:
-            places = expand_inputs([part.path], without=without, on_note=on_note)
+        if share.path != STDIN:
+            places = expand_inputs([share.path], without=without, on_note=on_note)
             files = [(place, public_name(place)) for place in places]
         named += files
-        blend.append(replace(part, path=public_name(part.path), files=len(files)))
-    return named, [] if all(part.is_whole for part in blend) else blend
+        blend.append(replace(share, path=public_name(share.path), files=len(files)))
+    return named, [] if all(share.is_whole for share in blend) else blend
 
 
 @contextmanager

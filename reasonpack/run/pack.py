@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from reasonpack.datasets.manifest import Manifest, Part
+from reasonpack.datasets.manifest import Manifest, Share
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Counts, Receipt
 from reasonpack.errors import FormatError, UsageError
@@ -211,7 +211,7 @@ def opened(
 
 def plan_run(
     files: Sequence[tuple[Place, str]],
-    blend: Sequence[Part],
+    blend: Sequence[Share],
     loaded: Loaded,
     *,
     run: Run,

@@ -72,9 +72,9 @@ def with_copies(
         if grouped
         else _of_units(plan, places, run, reading)
     )
-    ends = np.searchsorted(files, np.cumsum([0, *(part.files for part in plan.blend)]))
-    parts = [*zip(plan.blend, np.diff(ends).tolist(), strict=True)]
-    index = times_of(hashes, parts, options, said=said).astype("<u2").tobytes()
+    ends = np.searchsorted(files, np.cumsum([0, *(share.files for share in plan.blend)]))
+    shares = [*zip(plan.blend, np.diff(ends).tolist(), strict=True)]
+    index = times_of(hashes, shares, options, said=said).astype("<u2").tobytes()
     copies = Copies(records, hashlib.sha256(index).hexdigest())
     return sealed_plan(replace(plan, copies=copies)), index
 

@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from reasonpack.datasets.manifest import BY_CONTENT, Learned, Origin, Part, plan_hash
+from reasonpack.datasets.manifest import BY_CONTENT, Learned, Origin, Share, plan_hash
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import shard_path
 from reasonpack.errors import FormatError
@@ -69,7 +69,7 @@ class Plan(Struct, frozen=True):
     units: list[Unit]
     sha256: str
     sources: list[Origin] = field(default_factory=list)
-    blend: list[Part] = field(default_factory=list)
+    blend: list[Share] = field(default_factory=list)
     copies: Copies | None = None
     grouped_by: list[str] = field(default_factory=list)
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from reasonpack.datasets.manifest import MANIFEST, Manifest, Origin, Part, read_manifest
+from reasonpack.datasets.manifest import MANIFEST, Manifest, Origin, Share, read_manifest
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Receipt, Shard, read_receipt
-from reasonpack.datasets.shares import read_part
+from reasonpack.datasets.shares import read_share
 from reasonpack.errors import FormatError, UsageError
 from reasonpack.run.context import check_rows
 from reasonpack.storage.place import Place, is_url, join, public_name, stamp
@@ -37,14 +37,14 @@ class Source(Struct, frozen=True):
     Attributes:
         sha256: hash of its manifest.
         units: its receipts, in order.
-        part: the share of it that is packed.
+        share: the share of it that is packed.
     """
 
     directory: Place
     sha256: str
     manifest: Manifest
     units: list[Receipt]
-    part: Part
+    share: Share
 
     @property
     def name(self) -> str:
@@ -54,12 +54,12 @@ class Source(Struct, frozen=True):
     @property
     def is_drawn(self) -> bool:
         """Whether it is drawn how often each of its conversations is packed."""
-        return self.part.conversations is not None or self.part.repeat % 1 > 0
+        return self.share.conversations is not None or self.share.repeat % 1 > 0
 
     @property
     def times(self) -> int:
         """How often each of its conversations is packed; 1 if that is drawn."""
-        return 1 if self.is_drawn else int(self.part.repeat)
+        return 1 if self.is_drawn else int(self.share.repeat)
 
     @property
     def origin(self) -> Origin:
@@ -99,24 +99,24 @@ def _refuse_choices(sources: Sequence[Source]) -> None:
             what = f"packed with {asked}, which chose among its own inputs only"
             fix = "pack the inputs of all together, or pack it again by itself"
             raise UsageError(name, what, "a dataset of all of its inputs", fix)
-        if not source.part.is_whole and (source.manifest.blend or options.sample):
+        if not source.share.is_whole and (source.manifest.blend or options.sample):
             what = "a share of a dataset with shares of inputs, or a sample of them"
             fix = "pack its inputs with the shares that they are to have"
             raise UsageError(name, what, "a dataset that has each conversation once", fix)
 
 
-def blend_of(sources: Sequence[Source]) -> list[Part]:
+def blend_of(sources: Sequence[Source]) -> list[Share]:
     """Return the share of each input; empty if each conversation is packed once."""
-    parts: list[Part] = []
+    shares: list[Share] = []
     for source in sources:
-        whole = [replace(source.part, path=each.path) for each in source.manifest.inputs]
-        parts += source.manifest.blend or whole
-    return [] if all(part.is_whole for part in parts) else parts
+        whole = [replace(source.share, path=each.path) for each in source.manifest.inputs]
+        shares += source.manifest.blend or whole
+    return [] if all(share.is_whole for share in shares) else shares
 
 
 def _read(named: Place) -> Source:
-    part = read_part(str(named))
-    directory: Place = part.path if is_url(part.path) else Path(part.path)
+    share = read_share(str(named))
+    directory: Place = share.path if is_url(share.path) else Path(share.path)
     manifest = read_manifest(directory)
     _, sha256 = digest(join(directory, MANIFEST))
     shards: dict[int, list[Shard]] = {}
@@ -132,12 +132,12 @@ def _read(named: Place) -> Source:
                 "a sound dataset",
                 "copy it again from where it was packed",
             )
-    source = Source(directory, sha256, manifest, receipts, part)
+    source = Source(directory, sha256, manifest, receipts, share)
     fix = "pack the inputs with that share"
     if source.is_drawn and "call_id" in manifest.columns:
         what = "a share of calls, which are drawn as groups"
         raise UsageError(str(named), what, "a whole number of times, as in DIR:2", fix)
-    if part.conversations is not None and len(manifest.inputs) > 1:
+    if share.conversations is not None and len(manifest.inputs) > 1:
         what = f"a number of conversations of {len(manifest.inputs):,} inputs"
         raise UsageError(str(named), what, "a dataset of one input, or a fraction", fix)
     return source

@@ -1,4 +1,4 @@
-"""A work unit → its published shards, one per split, and its receipt.
+"""A work unit → its published shards, one per split, its file of rejects, and its receipt.
 
     records ─→ conversations ─→ views ─→ (one batch to the tokenizer) ─→ samples ─→ rows ─→ shard
        └────── records that cannot be packed ──────→ rejects

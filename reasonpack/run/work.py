@@ -1,4 +1,4 @@
-"""Records of a unit → samples and rows: the part that is the same for chats and for calls.
+"""Records of a unit → samples, rows, rejects and counts: what is the same for chats and for calls.
 
     chats, groups of calls ── read ──→ texts that wait ── write ──→ samples ─→ rows
                                 └── records that cannot be packed ──┴──→ rejects

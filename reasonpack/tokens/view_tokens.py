@@ -5,8 +5,8 @@
 A conversation of N turns shows its beginning N times, so each view is cut only from where it
 departs from the view before it: the cost is linear in the text of the conversation. The spans of a
 view become runs of tokens. If a span ends inside a piece, the part of the piece before this border
-is encoded too. The tokens that both begin with are before the border, and so are those after them
-whose text is; a token that straddles the border belongs to the next span.
+is encoded too. The tokens with which part and piece both begin lie before the border, and so do the
+next ones as long as their text ends before it; a token across the border belongs to the next span.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@
     eager                 "eager"           "eager"
     flex_attention        "flex"            "flex"
     flash_attention_2 …   "branches"        "varlen"       after attend_by_branches(model)
-    any, layers that neither a mask nor bounds make right: "none", npass rows without packing
+    any                   refused           "none"          recurrent, local or ALiBi layers;
+                                                            rows of one sample only
 
 Models without a mask take every jump in `position_ids` for a new sequence, sliding-window layers
 count row indices, and recurrent layers read the row from left to right: each would silently train

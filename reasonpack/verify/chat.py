@@ -1,4 +1,4 @@
-"""The types of a conversation as this check reads it, and two exceptions of the reading."""
+"""The types of a conversation as this check reads it, and the two exceptions of reading it."""
 
 from __future__ import annotations
 

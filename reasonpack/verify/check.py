@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from reasonpack.storage.place import Place
-from reasonpack.verify.beside import check_beside
 from reasonpack.verify.findings import Findings
 from reasonpack.verify.manifest import read_dataset
+from reasonpack.verify.other_files import check_other_files
 from reasonpack.verify.shards import checked_rows
 
 
@@ -41,7 +41,7 @@ def verify_dataset(
     dataset = read_dataset(directory, findings)
     if dataset is None:
         return findings
-    check_beside(dataset, findings)
+    check_other_files(dataset, findings)
     units, source = len(dataset.units), None
     if against:
         from reasonpack.verify.source import load_source  # noqa: PLC0415 (loads a tokenizer)

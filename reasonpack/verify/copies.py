@@ -18,7 +18,7 @@ import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reasonpack.datasets.manifest import Part
+from reasonpack.datasets.manifest import Share
 from reasonpack.errors import RecordError
 from reasonpack.records.unit import Record, read_records
 from reasonpack.storage.place import join
@@ -145,8 +145,8 @@ def _set_times(found: Sequence[Copies], dataset: Dataset, findings: Findings) ->
     """Set `times`, `repeated` and `unread` of all records or groups, given in order."""
     options, blend = dataset.manifest.options, dataset.manifest.blend
     index: list[int] = []
-    drawn = options.sample is not None or any(part.conversations is not None for part in blend)
-    depends = drawn or options.dedup == "exact" or any(part.repeat % 1 for part in blend)
+    drawn = options.sample is not None or any(share.conversations is not None for share in blend)
+    depends = drawn or options.dedup == "exact" or any(share.repeat % 1 for share in blend)
     if depends and any(each.unread for each in found):
         findings.taken.append(TAKEN)
         index = _index(dataset)
@@ -162,12 +162,12 @@ def _set_times(found: Sequence[Copies], dataset: Dataset, findings: Findings) ->
             each.repeated = said == DUPLICATE
         each.times = int(not each.repeated)
     begin = 0
-    for part in blend:
-        inputs = range(begin, begin + part.files)
+    for share in blend:
+        inputs = range(begin, begin + share.files)
         own = [each for each in found if each.content[:1] == CHAT and not each.repeated]
         own += [each for each in found if each.unread and not depends]
-        _share_out([each for each in own if each.input in inputs], part)
-        begin += part.files
+        _share_out([each for each in own if each.input in inputs], share)
+        begin += share.files
     if options.sample is not None:
         _sample(found, options.sample)
     # Where records are drawn, one that cannot be read may change what is drawn of all others.
@@ -215,17 +215,17 @@ def _content(said: bytes, flag: bytes = CHAT) -> bytes:
     return flag + hashlib.sha256(said).digest()[:16]
 
 
-def _share_out(chats: Sequence[Copies], part: Part) -> None:
+def _share_out(chats: Sequence[Copies], share: Share) -> None:
     """Set how often each chat of an input argument is packed, by the argument's share."""
-    if not chats or (part.conversations is None and part.repeat == 1):
+    if not chats or (share.conversations is None and share.repeat == 1):
         return
     drawn = [hashlib.sha256(b"share" + each.content).digest() for each in chats]
     order = sorted(range(len(chats)), key=lambda at: (drawn[at], at))
-    more = order[: (part.conversations or 0) % len(chats)]
-    if part.conversations is None:
-        rest = int((part.repeat - int(part.repeat)) * 2**64)
+    more = order[: (share.conversations or 0) % len(chats)]
+    if share.conversations is None:
+        rest = int((share.repeat - int(share.repeat)) * 2**64)
         more = [at for at in order if int.from_bytes(drawn[at][:8], "big") < rest]
-    whole = int(part.repeat) if part.conversations is None else part.conversations // len(chats)
+    whole = int(share.repeat) if share.conversations is None else share.conversations // len(chats)
     for each in chats:
         each.times = whole
     for at in more:

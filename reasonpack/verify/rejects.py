@@ -30,7 +30,7 @@ def read_all(dataset: Dataset) -> tuple[dict[str, list[Reject]], dict[str, list[
             digest = None if reject.kind == "conversation" else _digest(line)
             by_place.setdefault(reject.where, []).append(Reject(reject.reason, digest))
     except ValueError:
-        pass  # reported by `check_beside`
+        pass  # reported by `check_other_files`
     return by_place, left_out
 
 

@@ -18,7 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from reasonpack.datasets.manifest import Manifest
-from reasonpack.datasets.shares import STDIN, read_part
+from reasonpack.datasets.shares import STDIN, read_share
 from reasonpack.errors import RecordError, TokenizerError, UsageError
 from reasonpack.records.plan import plan
 from reasonpack.records.strict_json import decode
@@ -116,17 +116,17 @@ def _without_share(given: str, manifest: Manifest) -> str:
     Raises:
         UsageError: it is standard input, or the dataset was packed with other shares.
     """
-    part = read_part(given)
-    if part.path == STDIN:
+    share = read_share(given)
+    if share.path == STDIN:
         fix = "write it to a file, and name that"
         raise UsageError("--against", "standard input", "files", fix)
     known = {(each.repeat, each.conversations) for each in manifest.blend} or {(1.0, None)}
-    if not part.is_whole and (part.repeat, part.conversations) not in known:
+    if not share.is_whole and (share.repeat, share.conversations) not in known:
         shares = sorted(f"#{number}" if number else f":{repeat:g}" for repeat, number in known)
         what = "a share that DIR was not packed with"
-        fix = f"name {public_name(part.path)} without a share: the manifest holds it"
+        fix = f"name {public_name(share.path)} without a share: the manifest holds it"
         raise UsageError(f"--against {public_name(given)}", what, ", ".join(shares), fix)
-    return part.path
+    return share.path
 
 
 def _name_inputs(

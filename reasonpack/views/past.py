@@ -1,4 +1,4 @@
-"""What is kept of earlier calls, so that messages at the beginning of several are rendered once.
+"""Earlier calls of a group, kept so that the messages with which several begin are rendered once.
 
     call 1   system user                        past: system user
     call 2   system user answer tool                  system user answer tool

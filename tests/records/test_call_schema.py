@@ -14,10 +14,10 @@ from referencing import Registry, Resource
 from test_record_schema import ANSWER, ANY, ASK, MESSAGES, some_of
 
 from reasonpack.errors import RecordError
-from reasonpack.records.beside import ENDS
 from reasonpack.records.call_draft import CALL_FLAGS, CONTEXT_FIELDS, TOKEN_NAMES, VALUE_NAMES
 from reasonpack.records.calls import Call, read_calls
 from reasonpack.records.conversation import REASONS
+from reasonpack.records.last_answer import ENDS
 from reasonpack.records.readers import answers, generic
 from reasonpack.records.readers.levels import TOKEN_FIELDS
 from reasonpack.records.unit import Record

@@ -13,10 +13,10 @@ from jsonschema import Draft202012Validator
 
 from reasonpack.errors import RecordError
 from reasonpack.records import conversation, draft, responses, side_fields
-from reasonpack.records.beside import ENDS
 from reasonpack.records.conversation import REASONS, Conversation, parse_line, parse_row
 from reasonpack.records.draft import ROLES
 from reasonpack.records.flags import WEIGHTS
+from reasonpack.records.last_answer import ENDS
 from reasonpack.records.message import _KNOWN
 from reasonpack.records.reading import Reading
 from reasonpack.records.tool_calls import ARGUMENTS, Function

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from runs import SKIPPING, agents, chats, run, said, tree
 
-from reasonpack.datasets.manifest import Part, read_manifest
+from reasonpack.datasets.manifest import Share, read_manifest
 from reasonpack.datasets.options import Options
 from reasonpack.errors import UsageError
 from reasonpack.run import plan_copies
@@ -33,8 +33,7 @@ BAD = content_hash(b"{", readable=False)
 
 
 def shared(hashes: Sequence[bytes], options: Options = PLAIN, **share: Any) -> list[int]:
-    part = Part(path="a", **share)
-    return times_of(hashes, [(part, len(hashes))], options).tolist()
+    return times_of(hashes, [(Share(path="a", **share), len(hashes))], options).tolist()
 
 
 def test_a_fraction_is_about_that_share_and_moves_nobody() -> None:
@@ -56,8 +55,8 @@ def test_a_number_of_conversations_is_kept(records: int, wanted: int) -> None:
 
 def test_duplicates_are_left_out_over_all_inputs_before_shares_are_taken() -> None:
     hashes = [*HASHES[:3], HASHES[1], *HASHES[3:6], HASHES[0]]
-    parts = [(Part(path="a"), 4), (Part(path="b", conversations=6), 4)]
-    assert times_of(hashes, parts, DISTINCT).tolist() == [
+    shares = [(Share(path="a"), 4), (Share(path="b", conversations=6), 4)]
+    assert times_of(hashes, shares, DISTINCT).tolist() == [
         *(1, 1, 1),
         DUPLICATE,
         *(2, 2, 2),
@@ -264,5 +263,5 @@ def test_equal_groups_in_a_form_that_verify_does_not_check(tmp_path: Path) -> No
 def test_the_manifest_has_the_arguments(tmp_path: Path, inputs: list[str]) -> None:
     pack_files([f"{tmp_path}#9"], tmp_path / "out", SKIPPING, run=run())
     blend = read_manifest(tmp_path / "out").blend
-    assert blend == [Part(path=str(tmp_path), files=2, conversations=9)]
+    assert blend == [Share(path=str(tmp_path), files=2, conversations=9)]
     assert inputs

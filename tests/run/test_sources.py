@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from runs import FIXTURES
 
-from reasonpack.datasets.manifest import Manifest, Part, read_manifest
+from reasonpack.datasets.manifest import Manifest, Share, read_manifest
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Counts
 from reasonpack.errors import FormatError, UsageError
@@ -35,7 +35,7 @@ def manifest(packed: Path) -> Manifest:
 
 def source(manifest: Manifest, name: str = "one", **options: Any) -> Source:
     changed = replace(manifest, options=replace(manifest.options, **options))
-    return Source(name, "0" * 64, changed, [], Part(path=name))
+    return Source(name, "0" * 64, changed, [], Share(path=name))
 
 
 def fault(call: Callable[[], object]) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from packed_twice import FIXTURES, Json
 
-from reasonpack.records.beside import ENDS
 from reasonpack.records.harmless import HARMLESS
+from reasonpack.records.last_answer import ENDS
 from reasonpack.records.unread import CONTINUED
 from reasonpack.verify import names
 from reasonpack.verify.chat import Chat, Message, NotChecked, Reading, Refused

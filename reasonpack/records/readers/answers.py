@@ -19,9 +19,9 @@ from msgspec.structs import replace
 
 from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
-from reasonpack.records.beside import ENDS, ended
 from reasonpack.records.call_draft import CALL_FLAGS, CallDraft
 from reasonpack.records.draft import is_absent, is_answer, without
+from reasonpack.records.last_answer import ENDS, ended
 from reasonpack.records.readers.levels import TOKEN_FIELDS, Level, Place
 from reasonpack.records.tools import json_field
 from reasonpack.records.value_types import typed, wrong_type

@@ -21,7 +21,6 @@ from typing import Any
 from msgspec.structs import replace
 
 from reasonpack.errors import RecordError
-from reasonpack.records.beside import ENDS
 from reasonpack.records.call_draft import (
     CALL_FLAGS,
     CONTEXT_FIELDS,
@@ -37,6 +36,7 @@ from reasonpack.records.draft import (
     is_effort,
     reasoning_beside,
 )
+from reasonpack.records.last_answer import ENDS
 from reasonpack.records.readers.answers import (
     Answer,
     add_ends,

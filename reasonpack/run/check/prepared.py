@@ -25,7 +25,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from reasonpack.datasets.manifest import MANIFEST
-from reasonpack.datasets.shares import STDIN, read_part
+from reasonpack.datasets.shares import STDIN, read_share
 from reasonpack.errors import FormatError, ReasonpackError, RecordError, UsageError
 from reasonpack.records.row_files import arrow_batches, damaged
 from reasonpack.records.strict_json import decode_line
@@ -76,17 +76,17 @@ def sorted_inputs(inputs: Sequence[str]) -> tuple[list[Place], list[str]]:
     prepared: list[Place] = []
     chats: list[str] = []
     for given in inputs:
-        part = read_part(given)
-        folder = is_url(part.path) or Path(part.path).is_dir()
+        share = read_share(given)
+        folder = is_url(share.path) or Path(share.path).is_dir()
         for name in OURS if folder else ():
-            if stamp(join(part.path, name)):
-                raise _ours(part.path)
-        files = [] if part.path == STDIN else expand_inputs([part.path])
+            if stamp(join(share.path, name)):
+                raise _ours(share.path)
+        files = [] if share.path == STDIN else expand_inputs([share.path])
         columns = {file: _columns(file) for file in files}
         if any(OUR_COLUMN in names for names in columns.values()):
-            raise _ours(part.path)
+            raise _ours(share.path)
         tokens = [file for file in files if IDS in columns[file]]
-        if tokens and not part.is_whole:
+        if tokens and not share.is_whole:
             raise UsageError(given, "a share of tokens", "all of them", "name the file alone")
         prepared += tokens
         if not tokens:

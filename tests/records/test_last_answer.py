@@ -1,4 +1,4 @@
-"""What a record says of its last answer beside the messages."""
+"""Fields of a record that describe its last answer are read as fields of that answer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reasonpack.records.beside import with_answer
+from reasonpack.records.last_answer import with_answer
 
 ASK, ANSWER = {"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}
 THREE_OR_FOUR = {"generations": ["3", "4"], "finish_reasons": ["stop", "length"]}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Struct, field
 
-from reasonpack.datasets.manifest import Learned, Origin, Part, plan_hash
+from reasonpack.datasets.manifest import Learned, Origin, Share, plan_hash
 from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Receipt, place_of, receipt_path
 from reasonpack.errors import StorageError
@@ -55,11 +55,11 @@ class _Plan(Struct, frozen=True):
     columns: list[str] = field(default_factory=list)
     templates: list[Learned] = field(default_factory=list)
     sources: list[Origin] = field(default_factory=list)
-    blend: list[Part] = field(default_factory=list)
+    blend: list[Share] = field(default_factory=list)
     unit_bytes: int = 0
 
 
-def check_beside(dataset: Dataset, findings: Findings) -> None:
+def check_other_files(dataset: Dataset, findings: Findings) -> None:
     """Check file names, links, card, plan, counts and rejects: all but the shards."""
     _check_names(dataset, findings)
     _check_links(dataset, findings)
