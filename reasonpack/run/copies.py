@@ -29,6 +29,8 @@ from reasonpack.wording import count
 INDEX = "copies.index"
 DUPLICATE = 0xFFFF
 """Stands in place of a number for a record with the content of an earlier one."""
+UNREADABLE = 0x8000
+"""Is added to the number of a record that cannot be read."""
 MOST = 1_000
 """How often a conversation may be packed at most."""
 Times = NDArray[np.uint16]
@@ -67,10 +69,11 @@ def times_of(
     *,
     said: Sequence[bytes] | None = None,
 ) -> Times:
-    """Return how often each record is packed; shares pack an unreadable one once, to be rejected.
+    """Return how often each record is packed, as copies.index says it.
 
-    `shares` are the shares of the inputs, each with its number of records. Records with the same
-    `said` are duplicates; those with the same hash if it is None.
+    Shares pack an unreadable record once, to be rejected. `shares` are the shares of the inputs,
+    each with its number of records. Records with the same `said` are duplicates; those with the
+    same hash if it is None.
 
     Raises:
         UsageError: a conversation would be packed more than `MOST` times.
@@ -93,6 +96,7 @@ def times_of(
             times[[own[at] for at in more]] += 1
     if options.sample is not None:
         _take_sample(times, hashes, options.sample)
+    times[[not _is_readable(each) for each in said or hashes]] |= UNREADABLE
     return times
 
 
@@ -135,7 +139,7 @@ def _take_sample(times: Times, hashes: Sequence[bytes], count: int) -> None:
 
 def copies_a_record(index: bytes) -> float:
     """Return how often a record is packed on average, duplicates 0 times, from the index."""
-    times = np.frombuffer(index, "<u2")
+    times = _without_marks(np.frombuffer(index, "<u2"))
     return float(times[times != DUPLICATE].sum() / max(1, len(times)))
 
 
@@ -149,4 +153,8 @@ def read_times(output: Place, copies: Copies | None, unit: int) -> Times | None:
         return None
     start = sum(copies.records[:unit])
     stop = start + copies.records[unit]
-    return read_entries(join(output, INDEX), start, stop, np.dtype("<u2"))
+    return _without_marks(read_entries(join(output, INDEX), start, stop, np.dtype("<u2")))
+
+
+def _without_marks(index: Times) -> Times:
+    return np.where(index == DUPLICATE, index, index & ~np.uint16(UNREADABLE))

@@ -26,8 +26,8 @@ from reasonpack.records.unit import Record, Unit, read_records
 from reasonpack.run.calls import key_of_calls
 from reasonpack.run.conversations import parse
 from reasonpack.run.copies import (
-    DUPLICATE,
     INDEX,
+    UNREADABLE,
     Copies,
     Times,
     asked_for,
@@ -99,7 +99,7 @@ def with_old_copies(plan: Plan, sources: Sequence[Source]) -> tuple[Plan, bytes 
                 return plan, None
             own, found = old.copies.records, np.frombuffer(content, "<u2")
         records += own
-        times.append(np.where(found == DUPLICATE, found, found * source.times))
+        times.append(np.where(found < UNREADABLE, found * source.times, found))
     index = np.concatenate(times).astype("<u2").tobytes()
     copies = Copies(records, hashlib.sha256(index).hexdigest())
     return sealed_plan(replace(plan, copies=copies)), index

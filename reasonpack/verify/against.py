@@ -106,10 +106,10 @@ def _adding(join: Join, dataset: Dataset, source: Source, opened: ExitStack) -> 
         join.findings.taken.append("the field that groups the records")
         folder = Path(opened.enter_context(TemporaryDirectory(prefix="reasonpack-")))
         groups = find_groups(source.files, by, folder)
-        times = copies_of_groups(groups, source, dataset, join.findings)
+        times = copies_of_groups(groups, source, dataset, join)
         yield from add_groups(join, source, groups, times)
         return
-    lines = zip(records(source), copies_of_records(source, dataset, join.findings), strict=False)
+    lines = zip(records(source), copies_of_records(source, dataset, join), strict=False)
     for done, (record, copies) in enumerate(lines, 1):
         _add_record(join, record, source, copies)
         yield done

@@ -2,8 +2,9 @@
 
     records ─→ contents ─→ duplicate? ─→ share of its input ─→ sample ─→ times
 
-Where this depends on a record that cannot be read here, it is taken from the run's copies.index,
-and `Findings.taken` says so.
+Which records pack could not read is taken from the run's copies.index: pack has more reasons to
+refuse a record than this check. So is how often records are packed where this depends on one that
+cannot be read here, and `Findings.taken` says so.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, repeat
 
 import numpy as np
@@ -19,23 +20,28 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from reasonpack.datasets.manifest import Share
-from reasonpack.errors import RecordError
+from reasonpack.errors import RecordError, StorageError
 from reasonpack.records.unit import Record, read_records
-from reasonpack.storage.place import join
-from reasonpack.storage.read import open_file
+from reasonpack.storage.place import join as path_of
+from reasonpack.storage.place import public_name
+from reasonpack.storage.read import read_bytes
 from reasonpack.verify.calls import Call, read_calls
 from reasonpack.verify.chat import NotChecked, Refused
 from reasonpack.verify.findings import Findings
-from reasonpack.verify.groups import Groups
+from reasonpack.verify.groups import Group, Groups
 from reasonpack.verify.manifest import Dataset
+from reasonpack.verify.match import Join
 from reasonpack.verify.reader import read_chat
 from reasonpack.verify.sessions import decoded_calls
 from reasonpack.verify.source import Source, decoded
 
+INDEX = "copies.index"
 CHAT = b"\1"
 """The flag of a content that can be packed; that of others is 0."""
 DUPLICATE = 0xFFFF
 """The entry in copies.index of a record that is a duplicate."""
+UNREADABLE = 0x8000
+"""Is added to the entry of a record that pack cannot read."""
 TAKEN = "how often records are packed"
 """Names for `Findings.taken` what was read from copies.index."""
 BESIDE = "a record that may be a duplicate of an earlier one, which is not read here"
@@ -61,25 +67,27 @@ class Copies(Struct):
     repeated: bool = False
 
 
-def copies_of_records(source: Source, dataset: Dataset, findings: Findings) -> Iterable[Copies]:
+def copies_of_records(source: Source, dataset: Dataset, join: Join) -> Iterable[Copies]:
     """Return for each record, in order, how often it is packed.
 
     Raises:
-        StorageError: copies.index is needed and cannot be read.
+        StorageError: copies.index cannot be read, or is needed and missing.
     """
     options = source.manifest.options
     if options.dedup == "none" and options.sample is None and not source.manifest.blend:
         return repeat(Copies())
+    index = _index(dataset)
+    entries = chain(index, repeat(1))
     found = [
-        _read(record, unit.input, source)
+        _read(record, unit.input, source, is_refused=_is_refused(record, next(entries), join))
         for unit in source.units
         for record in read_records(unit, source.files[unit.input][0])
     ]
-    return _set_times(found, dataset, findings)
+    return _set_times(found, index, dataset, join.findings)
 
 
 def copies_of_groups(
-    groups: Groups, source: Source, dataset: Dataset, findings: Findings
+    groups: Groups, source: Source, dataset: Dataset, join: Join
 ) -> Iterable[Copies]:
     """Return for each group of calls, in order, how often it is packed.
 
@@ -90,28 +98,42 @@ def copies_of_groups(
     distinct = manifest.options.dedup == "exact"
     if not manifest.blend and manifest.options.sample is None and not distinct:
         return repeat(Copies())
-    for group in groups:
+    index = _index(dataset)
+    for group, entry in zip(groups, chain(index, repeat(1)), strict=False):
         first = next(group.records)
         made = Copies(group.file, _content(group.id.encode() or _raw(first)))
         if distinct:
             try:
-                own = chain([first], group.records)
-                made.identity = _hash_of_calls(own, group.by.field, source)
+                own = replace(group, records=chain([first], group.records))
+                made.identity = _hash_of_calls(own, entry, source, join)
             except (NotChecked, TypeError, ValueError) as error:
                 made.unread = str(error)
         found.append(made)
-    return _set_times(found, dataset, findings)
+    return _set_times(found, index, dataset, join.findings)
 
 
-def _hash_of_calls(records: Iterator[Record], field: str, source: Source) -> bytes:
+def _is_refused(record: Record, entry: int, join: Join) -> bool:
+    """Return whether an entry of copies.index says that pack could not read a record, or a group.
+
+    If it is packed, the record must be in rejects.jsonl.
+    """
+    is_marked = UNREADABLE <= entry < DUPLICATE
+    return is_marked and (entry == UNREADABLE or bool(join.rejects.get(record.where)))
+
+
+def _hash_of_calls(group: Group, entry: int, source: Source, join: Join) -> bytes:
     """Hash the contents of a group's trained calls; empty if there are none, or one is refused.
+
+    `entry` is the group's in copies.index.
 
     Raises:
         NotChecked: one of the calls cannot be read here.
     """
     hashes: dict[tuple[str, bytes], None] = {}
     try:
-        for record, value in decoded_calls(source, records, field):
+        for record, value in decoded_calls(source, group.records, group.by.field):
+            if _is_refused(record, entry, join):
+                return b""
             if isinstance(value, Exception):
                 raise value
             reading = replace(source.reading, row=record.row is not None)
@@ -141,15 +163,19 @@ def _hash_of_call(call: Call) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def _set_times(found: Sequence[Copies], dataset: Dataset, findings: Findings) -> Sequence[Copies]:
+def _set_times(
+    found: Sequence[Copies], index: Sequence[int], dataset: Dataset, findings: Findings
+) -> Sequence[Copies]:
     """Set `times`, `repeated` and `unread` of all records or groups, given in order."""
     options, blend = dataset.manifest.options, dataset.manifest.blend
-    index: list[int] = []
     drawn = options.sample is not None or any(share.conversations is not None for share in blend)
     depends = drawn or options.dedup == "exact" or any(share.repeat % 1 for share in blend)
     if depends and any(each.unread for each in found):
         findings.taken.append(TAKEN)
-        index = _index(dataset)
+        if not index:
+            where = public_name(path_of(dataset.directory, INDEX))
+            raise StorageError(where, "missing or empty", "the index of the run", "pack again")
+    index = [entry if entry == DUPLICATE else entry % UNREADABLE for entry in index]
     known, any_unread = set[bytes](), False
     for each, said in zip(found, chain(index, repeat(1)), strict=False):
         any_unread = any_unread or bool(each.unread)
@@ -180,8 +206,7 @@ def _set_times(found: Sequence[Copies], dataset: Dataset, findings: Findings) ->
 
 def _index(dataset: Dataset) -> list[int]:
     """Read copies.index: how often the run packed each record, or group of calls."""
-    with open_file(join(dataset.directory, "copies.index")) as file:
-        content = bytes(file.read())
+    content = read_bytes(path_of(dataset.directory, INDEX)) or b""
     times: list[int] = np.frombuffer(content[: len(content) // 2 * 2], "<u2").tolist()
     return times
 
@@ -193,10 +218,12 @@ def count_not_packed(copies: Copies, where: str, findings: Findings) -> None:
         findings.leave_unchecked(copies.unread, where)
 
 
-def _read(record: Record, input_: int, source: Source) -> Copies:
+def _read(record: Record, input_: int, source: Source, *, is_refused: bool) -> Copies:
+    chat = None
     try:
-        value = decoded(record, source.reading)
-        chat = read_chat(value, replace(source.reading, row=record.row is not None))
+        if not is_refused:
+            value = decoded(record, source.reading)
+            chat = read_chat(value, replace(source.reading, row=record.row is not None))
     except NotChecked as error:
         return Copies(input_, unread=str(error))
     except (RecordError, Refused):

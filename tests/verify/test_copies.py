@@ -11,6 +11,12 @@ from damages import add, recount, resource
 from packed_twice import TOKENIZER, Json, Packed
 
 from reasonpack.datasets.options import Options
+from reasonpack.errors import RecordError
+from reasonpack.records.conversation import Conversation
+from reasonpack.records.reading import Reading
+from reasonpack.records.unit import Record
+from reasonpack.run import plan_copies
+from reasonpack.run.conversations import parse
 from reasonpack.run.pack import pack_files
 from reasonpack.run.repack import repack
 from reasonpack.verify.copies import BESIDE, TAKEN
@@ -26,6 +32,9 @@ def chat(id_: str, text: str, *, is_read: bool = True) -> bytes:
     return json.dumps({"id": id_, "messages": said}).encode()
 
 
+ANSWERED: list[Json] = [{"role": "user", "content": "So?"}, {"role": "assistant", "content": "4."}]
+CALL: Json = {"function": {"name": "f", "arguments": {}}}
+DEDUP = ("none", "exact")
 UNREAD = [chat(f"u{n}", f"{n}.", is_read=False) for n in range(8)]
 READ = [chat(f"r{n}", f"{n}.") for n in range(4, 12)]
 
@@ -94,6 +103,60 @@ def test_so_do_several_that_became_one(tmp_path: Path) -> None:
     repack([*directories[:2], f"{directories[1]}:2", directories[2]], tmp_path / "again", {})
     inputs = [made[at].inputs[0] for at in (0, 1, 1, 2)]
     assert Packed(tmp_path / "again", inputs).compare().listed == []
+
+
+ASKED = {"role": "user", "content": "Two and two?"}
+REFUSED = [
+    [{**ASKED, "content": [{"type": "text", "text": "So?", "thinking": {}}]}, *ANSWERED[1:]],
+    [ASKED, {"type": "message", "role": "assistant", "content": None}],
+    [{**ASKED, "content": None}, *ANSWERED[1:]],
+    [*ANSWERED[1:], *ANSWERED],
+    [*ANSWERED, ASKED, {**ANSWERED[1], "tool_calls": [{**CALL, "type": "custom"}]}],
+    [*ANSWERED, ASKED, {**ANSWERED[1], "tool_calls": [{**CALL, "id": 5}]}],
+]
+"""Messages that pack does not read, while verify reads some."""
+
+
+@pytest.mark.parametrize(
+    ("share", "asked"),
+    [
+        *((share, {"dedup": dedup}) for share in (":0.5", "#9", ":1.5") for dedup in DEDUP),
+        *((":2", {"sample": number, "dedup": "exact"}) for number in (3, 6, 9)),
+        *(("", {"sample": number}) for number in (3, 6, 9)),
+    ],
+)
+def test_what_pack_does_not_read_is_drawn_as_such(share: str, asked: Json, tmp_path: Path) -> None:
+    lines = [json.dumps({"id": n, "messages": each}).encode() for n, each in enumerate(REFUSED)]
+    made = packed(tmp_path, [*lines, *READ, *lines], share, on_error="skip", **asked)
+    findings = made.compare()
+    assert findings.listed == []
+    assert TAKEN not in findings.taken
+    assert findings.checked["records"] == 20
+
+
+def test_groups_with_calls_that_pack_does_not_read_are_no_duplicates(tmp_path: Path) -> None:
+    calls = [
+        {"group": group, "messages": messages[:-1], "response": messages[-1]}
+        for group in "ab"
+        for messages in (ANSWERED, *REFUSED)
+    ]
+    lines = [json.dumps(call).encode() for call in calls]
+    made = packed(tmp_path, lines, "", dedup="exact", on_error="skip", input_format="calls")
+    assert made.compare().listed == []
+
+
+def test_what_is_read_when_packed_was_drawn_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index says that one record cannot be read, and rejects.jsonl does not have it."""
+
+    def parse_but_one(record: Record, reading: Reading) -> Conversation:
+        if b'"r6"' in record.line:
+            raise RecordError("record", "", "not read", fix="")
+        return parse(record, reading)
+
+    monkeypatch.setattr(plan_copies, "parse", parse_but_one)
+    assert "RP305" in packed(tmp_path, READ, "#3").compare().counts
 
 
 def test_a_record_without_an_answer_is_no_copy_of_one(tmp_path: Path) -> None:
