@@ -174,7 +174,8 @@ def _set_times(
         findings.taken.append(TAKEN)
         if not index:
             where = public_name(path_of(dataset.directory, INDEX))
-            raise StorageError(where, "missing or empty", "the index of the run", "pack again")
+            fix = "copy it again from where it was packed"
+            raise StorageError(where, "missing or empty", "how often each record is packed", fix)
     index = [entry if entry == DUPLICATE else entry % UNREADABLE for entry in index]
     known, any_unread = set[bytes](), False
     for each, said in zip(found, chain(index, repeat(1)), strict=False):

@@ -60,6 +60,8 @@ NO_PLAN: Damage = lambda: os.unlink("out/plan.json")  # noqa: E731, PTH108
 GREEDY = "{% if '2+2' in messages[0].content %}{{ 'x' * 99999999 }}{% endif %}"
 PLAIN = (FIXTURES / "tokenizer" / "chat_template.jinja").read_text("utf-8")
 CHATS = said("b.jsonl", {"messages": [ASK, {"role": "assistant", "content": "4"}]})
+ANSWER = {"role": "assistant", "content": "4", "usage": {"weight": 0}}
+UNREAD = said("b.jsonl", {"messages": [ASK, ANSWER]})
 SAME_ID = [
     {"id": "x", "messages": [ASK, {"role": "assistant", "content": str(number)}]}
     for number in range(6)
@@ -124,6 +126,13 @@ VERIFIES: dict[str, CommandRow] = {
     "verify calls without their plan": (
         [CALLS, packed("c.jsonl"), WHOLE, NO_PLAN], ["verify", "out", "--against", "c.jsonl"], 2,
         "copy it again from where it was packed", again("verify", "whole", "--against", "c.jsonl"),
+    ),
+    "verify duplicates without their index": (
+        [UNREAD, packed("b.jsonl", "--dedup", "exact"), WHOLE,
+         lambda: os.unlink("out/copies.index")],  # noqa: PTH108
+        ["verify", "out", "--against", "b.jsonl", "--allow-unchecked"], 1,
+        "copy it again from where it was packed",
+        again("verify", "whole", "--against", "b.jsonl", "--allow-unchecked"),
     ),
 }  # fmt: skip
 REPACKS: dict[str, CommandRow] = {
