@@ -315,7 +315,8 @@ def _logged(
     if not prompt:
         raise Refused("ids without a prompt")
     for ids in filter(None, (prompt, completion)):
-        if min(ids) < 0 or source.tokenizer.reference.id_to_token(max(ids)) is None:
+        in_range = 0 <= min(ids) <= max(ids) < 1 << 31
+        if not in_range or source.tokenizer.reference.id_to_token(max(ids)) is None:
             raise Refused("an id that is not in the vocabulary")
     mask = [True] * len(completion) if call.mask is None else call.mask
     return np.array(prompt + completion, np.int32), np.array(mask, bool)

@@ -145,6 +145,12 @@ def test_a_group_in_another_split_and_other_weights_are_found(
     assert set(compared(out, source).counts) == {code}
 
 
+def test_an_id_that_no_integer_type_holds_is_a_reject(tmp_path: Path) -> None:
+    calls = [ids("r", "a", [5, 6], [7]), ids("r", "b", [5, 6], [10**20])]
+    findings = compared(*packed(tmp_path, calls))
+    assert (findings.total, findings.checked["rejects"]) == (0, 1), findings.listed
+
+
 def test_a_list_of_calls_with_ids_of_both_in_one_is_read(tmp_path: Path) -> None:
     calls = [{"tokens": [5, 6, 7], "response_length": length} for length in (1, 2)]
     out, source = packed(tmp_path, [{"steps": calls}])
