@@ -47,6 +47,19 @@ def listed(items: Iterable[object], *, most: int = 5) -> str:
     return ", ".join(texts[:most]) + more
 
 
+def shown(value: object) -> str:
+    """Return the value of an option as text: `none` for None and an empty list, `on` for True.
+
+    >>> shown(None), shown(("a", "b")), shown(False), shown(8192)
+    ('none', 'a, b', 'off', '8192')
+    """
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, list | tuple):
+        value = ", ".join(map(str, value))
+    return "none" if value in (None, "") else str(value)
+
+
 def nearest(name: str, likely: Iterable[str]) -> str:
     """Return which of the `likely` names `name` misspells; empty if none is close enough.
 

@@ -23,8 +23,8 @@ def command(*, codes: tuple[str, ...], as_json: bool) -> None:
     from reasonpack.wording import nearest  # noqa: PLC0415
 
     reject = "its error says what to do; `reasonpack inspect DIR --where rejects` lists them"
-    fault = "mend the mask, or the template, that the trainer took, or let pack prepare the chats"
-    stops = "do what its error says; it stops a run, with --on-error skip too"
+    fault = "correct the mask or the template of the trainer, or prepare the chats with pack"
+    stops = "do what its error says; it stops a run even with --on-error skip"
     meanings = {
         **{code: (what, fix_of(code)) for code, what in CODES.items()},
         **{reason: (what, reject) for reason, what in WORDS.items()},

@@ -47,8 +47,11 @@ def _pairs(option: str, given: dict[str, Any], known: Mapping[str, Sequence[str]
             continue
         if name not in known or not isinstance(value, str) or not value:
             found = f"{name}: {json.dumps(value)}"
-            fix = "leave it out; what the records have of it is refused, if it is to be learned"
-            fix = f"pass what it holds as --{name}" if isinstance(value, dict) else fix
+            fix = "leave it out; pack then refuses fields that may hold what the model is to learn"
+            if name in known:
+                fix = "write the name that the records have, in quotes"
+            elif isinstance(value, dict):
+                fix = f"pass what it holds as --{name}"
             raise UsageError(option, found, f"a name for some of {', '.join(known)}", fix)
         if value not in known[name]:
             yield f"{value}={known[name][0]}"

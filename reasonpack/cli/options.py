@@ -54,7 +54,8 @@ def _read_text(parameter: click.Parameter, path: str) -> str:
             raise OSError(f"has more than {LONGEST_FILE:,} bytes")
         return content.decode("utf-8-sig")
     except (OSError, ValueError) as error:
-        raise click.BadParameter(f"{path}: {error}", param=parameter) from error
+        what = getattr(error, "strerror", None) or error
+        raise click.BadParameter(f"{path}: {what}", param=parameter) from error
 
 
 def train_on(_: click.Context, parameter: click.Parameter, text: str) -> str:
@@ -98,13 +99,11 @@ def config_file(context: click.Context, parameter: click.Parameter, path: str | 
     for key, value in values.items():
         name, is_off = names.get(str(key).replace("_", "-"), ("", False))
         if not name or name in found:
-            what = "is given twice" if name else f"is no option of {context.command.name}"
-            near = [] if name else get_close_matches(str(key).replace("_", "-"), names, 1)
-            raise click.BadParameter(
-                f"{path}: {key}: {what}, expected some of {', '.join(sorted(names))}"
-                + (f". Did you mean {near[0]}?" if near else ""),
-                param=parameter,
-            )
+            what = f"is no option of {context.command.name}"
+            near = get_close_matches(str(key).replace("_", "-"), names, 1)
+            expected = near[0] if near else f"some of {', '.join(sorted(names))}"
+            what, expected = ("is given twice", "once") if name else (what, expected)
+            raise click.BadParameter(f"{path}: {key}: {what}, expected {expected}", param=parameter)
         if is_off and not isinstance(value, bool):
             raise click.BadParameter(f"{path}: {key}: expected true or false", param=parameter)
         if value is None:
@@ -234,7 +233,8 @@ def iso_date(_: click.Context, __: click.Parameter, text: str | None) -> str | N
     try:
         return Date.fromisoformat(text).isoformat() if text else None
     except ValueError as error:
-        raise click.BadParameter(f"{error}", param_hint="--date") from error
+        what = f"got {text!r}, expected a day such as 2026-01-31"
+        raise click.BadParameter(what, param_hint="--date") from error
 
 
 def part_of_run(index: int | None, count: int | None, *, overwrite: bool) -> tuple[int, int] | None:

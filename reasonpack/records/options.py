@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Iterable
 
 from reasonpack.errors import UsageError
 from reasonpack.records.conversation import READ
@@ -14,6 +14,7 @@ from reasonpack.records.draft import ROLES
 from reasonpack.records.readers.generic import OF_A_CALL
 from reasonpack.records.side_fields import SIDE_FIELDS
 from reasonpack.records.unread import MESSAGE_FIELDS
+from reasonpack.wording import nearest
 
 _KNOWN = READ | MESSAGE_FIELDS | OF_A_CALL
 
@@ -27,9 +28,9 @@ def renamed_fields(pairs: Iterable[str]) -> dict[str, str]:
     >>> renamed_fields(["cot=reasoning_content"])
     {'cot': 'reasoning_content'}
     """
-    expected = f"NAME=KNOWN with one of the names that are read: {', '.join(sorted(_KNOWN))}"
     fix = "choose one, or leave the field out with --ignore-fields"
-    return _renamed("--field", pairs, _KNOWN, expected, fix)
+    form = "NAME=KNOWN with one of the names that are read:"
+    return _renamed("--field", pairs, sorted(_KNOWN), form, fix)
 
 
 def renamed_roles(pairs: Iterable[str]) -> dict[str, str]:
@@ -41,17 +42,18 @@ def renamed_roles(pairs: Iterable[str]) -> dict[str, str]:
     >>> renamed_roles(["Bot=assistant"])
     {'Bot': 'assistant'}
     """
-    expected = f"NAME=ROLE with one of {', '.join(ROLES)}"
-    return _renamed("--role", pairs, ROLES, expected, "write --role Bot=assistant")
+    return _renamed("--role", pairs, ROLES, "NAME=ROLE with one of", "write --role Bot=assistant")
 
 
 def _renamed(
-    option: str, pairs: Iterable[str], known: Container[str], expected: str, fix: str
+    option: str, pairs: Iterable[str], known: Collection[str], form: str, fix: str
 ) -> dict[str, str]:
     found: dict[str, str] = {}
     for pair in pairs:
         name, _, wanted = pair.rpartition("=")
         if not name or wanted not in known:
+            near = nearest(wanted, known) if name else ""
+            expected = f"{name}={near}" if near else f"{form} {', '.join(known)}"
             raise UsageError(option, pair, expected, fix)
         found[name] = wanted
     return found

@@ -70,7 +70,8 @@ def _tool(tool: Any, name: str, path: str) -> dict[str, Any]:
         return tool
     if name != "functions" and not isinstance(tool.get("name"), str):
         what = "an object without a name, expected a tool"
-        raise RecordError("tools", path, what, fix="Write the tools as chat templates take them.")
+        fix = 'Write {"type": "function", "function": {"name": …, …}}.'
+        raise RecordError("tools", path, what, fix=fix)
     return {"type": "function", "function": tool}
 
 

@@ -107,7 +107,7 @@ class Again:
         anew = {id(group) for group in self.every if self._is_anew(group)}
         if anew or self.weighs_anew or self.old.source.is_drawn:
             if self.old.limits.options.shuffle:
-                raise self.old.untold("rows of other units, as they are shuffled")
+                raise self.old.untold("holds rows of other units, because the dataset is shuffled")
             if not self.old.source.is_drawn:  # else that was checked before
                 self.check_told()
             self._ids.update(group[0].id for group in self.every)
@@ -209,15 +209,15 @@ class Again:
     def _nothing_fits(self) -> UsageError:
         """Return the error of limits that leave conversations without a view, and wrong counts."""
         worst, counts = max(self._unfit, key=lambda each: each.length), self.counts
-        why = "conversations of one id"
+        why = "several have the same id"
         if counts.missing_reasoning or counts.left_out:
-            why = "answers that are untrained, which only their records tell"
+            why = "only their records tell which of their answers are untrained"
         elif counts.copies:
-            why = "copies of conversations, for which a message left out counts once"
+            why = "some are copies, of which a message that is left out counts once"
         conversations = count(len(self._unfit), "conversation")
-        what = f"{worst.limit}, and {conversations} of {self.old} with no view so short"
+        what = f"{worst.limit}, but {conversations} of {self.old} cannot be left out: {why}"
         fix = f"pass {worst.option} {worst.length}, or pack the inputs again with the new limits"
-        return UsageError(worst.option, what, f"at least {worst.length} for a unit with {why}", fix)
+        return UsageError(worst.option, what, f"at least {worst.length}", fix)
 
 
 def _same(made: Sequence[Sample], there: Group) -> bool:

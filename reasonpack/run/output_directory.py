@@ -121,7 +121,7 @@ def clear(output: Place) -> None:
     """
     for path in _foreign(output):
         what = "reasonpack did not write it"
-        expected = "only files of a run where all files are to be removed"
+        expected = "only files of a run, because --overwrite removes all"
         fix = "move it away, or choose another --output"
         raise UsageError(public_name(place_of(output, path)), what, expected, fix)
     remove(join(output, MANIFEST))

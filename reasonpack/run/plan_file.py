@@ -33,6 +33,7 @@ from reasonpack.run.copies import Copies
 from reasonpack.storage.place import Place, full_stamp, join, public_name, stamp
 from reasonpack.storage.publish import publish_text
 from reasonpack.storage.read import digest, read_bytes
+from reasonpack.wording import shown
 
 PLAN = "plan.json"
 
@@ -171,17 +172,16 @@ def _option_differences(there: Plan, here: Plan) -> Iterator[str]:
     for name in (each.name for each in dataclasses.fields(Options)):
         old, new = getattr(there.options, name), getattr(here.options, name)
         if old != new and name not in BY_CONTENT:
-            yield f"--{name.replace('_', '-')} {old} there, {new} here"
+            yield f"--{name.replace('_', '-')} {shown(old)} there, {shown(new)} here"
     if there.unit_bytes != here.unit_bytes:
         yield f"--unit-size {there.unit_bytes} there, {here.unit_bytes} here"
     if there.max_position != here.max_position:
-        yield f"longest view {there.max_position} there, {here.max_position} here"
+        yield f"longest view {shown(there.max_position)} there, {shown(here.max_position)} here"
     for what in sorted(there.hashes.keys() | here.hashes.keys()):
         if there.hashes.get(what) != here.hashes.get(what):
             yield f"another {what}"
     if there.columns != here.columns:
-        old, new = (", ".join(each.columns) or "none" for each in (there, here))
-        yield f"optional columns {old} there, {new} here"
+        yield f"optional columns {shown(there.columns)} there, {shown(here.columns)} here"
     for name, what in (
         ("grouping", "the records are grouped otherwise"),
         ("blend", "other shares of the inputs"),

@@ -271,7 +271,8 @@ def attempt(process: Callable[[Unit], Result], unit: Unit) -> Result:
         if whole:
             raise
         fix = "pass --num-proc 1 to see where it comes from"
-        raise ReasonpackError("worker", f"{type(error).__name__}: {error}", "none", fix) from error
+        what = f"{type(error).__name__}: {error}"
+        raise ReasonpackError("worker", what, "no error", fix) from error
 
 
 def _killed(unit: Unit, worker: Worker) -> ReasonpackError:
@@ -287,4 +288,4 @@ def _killed(unit: Unit, worker: Worker) -> ReasonpackError:
 def _no_start(worker: Worker) -> ReasonpackError:
     what = f"processes die when they start, with exit code {worker.process.exitcode}"
     fix = "in a script, call this under `if __name__ == '__main__':`, or use one process"
-    return ReasonpackError("worker", what, "them to work", fix)
+    return ReasonpackError("worker", what, "them to start", fix)

@@ -21,6 +21,7 @@ from reasonpack.errors import FormatError, UsageError
 from reasonpack.run.context import check_rows
 from reasonpack.storage.place import Place, is_url, join, public_name, stamp
 from reasonpack.storage.read import digest
+from reasonpack.wording import shown
 
 GIVEN = (
     *("max_length", "max_position", "packing", "max_cost", "format", "compression"),
@@ -83,7 +84,7 @@ def read_sources(directories: Sequence[Place]) -> list[Source]:
                 continue
             raise UsageError(
                 other.name,
-                f"{what} {_shown(two)}, and {_shown(one)} in {first.name}",
+                f"{what} {shown(two)}, and {shown(one)} in {first.name}",
                 "datasets of one tokenizer, template, layout, columns and reading of messages",
                 "pack both the same way, or pack each again by itself",
             )
@@ -96,9 +97,9 @@ def _refuse_choices(sources: Sequence[Source]) -> None:
         options, name = source.manifest.options, source.name
         if len(sources) > 1 and (options.dedup != "none" or options.sample):
             asked = "--dedup exact" if options.dedup != "none" else f"--sample {options.sample}"
-            what = f"packed with {asked}, which chose among its own inputs only"
+            what = f"packed with {asked}, which chose among the records of its own inputs"
             fix = "pack the inputs of all together, or pack it again by itself"
-            raise UsageError(name, what, "a dataset of all of its inputs", fix)
+            raise UsageError(name, what, "datasets of all their records", fix)
         if not source.share.is_whole and (source.manifest.blend or options.sample):
             what = "a share of a dataset with shares of inputs, or a sample of them"
             fix = "pack its inputs with the shares that they are to have"
@@ -154,13 +155,6 @@ def _compared(one: Manifest, two: Manifest) -> Iterator[tuple[str, object, objec
     yield "what was learned of the template,", _learned(one), _learned(two)
 
 
-def _shown(value: object) -> str:
-    """Return a value as text for a message; `none` for None and for what is empty."""
-    if isinstance(value, list | tuple):
-        value = ", ".join(map(str, value))
-    return "none" if value in (None, "") else str(value)
-
-
 def _learned(manifest: Manifest) -> list[object]:
     return [replace(each, template="") for each in manifest.templates]
 
@@ -214,13 +208,13 @@ def _check_inputs(source: Source, option: str) -> None:
     """
     manifest, again = source.manifest, f"pack the inputs again with {option}"
     if manifest.options.shuffle:
-        found = f"{source.name}, in which the rows of a unit are not those of its records"
+        found = f"{source.name} is shuffled, so that its rows are not in the order of its records"
         raise UsageError(option, found, "a dataset that is not shuffled", again)
     for each in manifest.inputs if "call_id" not in manifest.columns else ():
         place: Place = each.path if is_url(each.path) else Path(each.path)
         if stamp(place) is None or digest(place)[1] != each.sha256:
-            found = f"{each.path}: not there, or not as {source.name} was packed from it"
-            expected = f"it, because {option} depends on messages, which rows do not hold"
+            found = f"{each.path} is missing, or was altered since {source.name} was packed from it"
+            expected = f"it as it was, because {option} depends on messages, which rows do not hold"
             raise UsageError(option, found, expected, f"put it there as it was, or {again}")
 
 
@@ -231,17 +225,19 @@ def _check_weights(source: Source, options: Options) -> None:
         return
     counts = manifest.counts
     lacking = {
-        "the messages of calls": "call_id" in manifest.columns,
-        "the weights that the data have, apart from those in the rows": "loss_weights"
+        "the messages of its calls": "call_id" in manifest.columns,
+        "the weights of its records, before --loss-weights divided them": "loss_weights"
         in manifest.columns,
-        "records that were refused for their weights": "weight" in counts.rejects,
-        "how much the messages trained that were left out": scheme != "message"
+        "the records that were rejected for their weights": "weight" in counts.rejects,
+        "the trained tokens of messages that were left out": scheme != "message"
         and bool(counts.left_out),
     }
     for what, is_lacking in lacking.items():
         if is_lacking:
-            fix = f"pack the inputs again with --loss-weights {scheme}"
-            raise UsageError(f"--loss-weights {scheme}", source.name, f"rows that tell {what}", fix)
+            option = f"--loss-weights {scheme}"
+            found = f"{source.name} does not hold {what}"
+            fix = f"pack the inputs again with {option}"
+            raise UsageError(option, found, "a dataset that does", fix)
 
 
 def _value(name: str, sources: Sequence[Source], given: Mapping[str, Any]) -> Any:
@@ -251,7 +247,7 @@ def _value(name: str, sources: Sequence[Source], given: Mapping[str, Any]) -> An
     for other in sources[1:]:
         if (value := getattr(other.manifest.options, name)) != first:
             option = "--" + name.replace("_", "-")
-            found = f"{_shown(first)} in {sources[0].name}, {_shown(value)} in {other.name}"
+            found = f"{shown(first)} in {sources[0].name}, {shown(value)} in {other.name}"
             raise UsageError(option, found, "the same in all", f"pass {option}")
     return first
 
@@ -267,8 +263,8 @@ def _overlong(sources: Sequence[Source]) -> Any:
         did_something = counts.extra_samples or not counts.reasons.isdisjoint(LIMITS)
         if mine != chosen and did_something:
             what = f"packed with --overlong {mine}, and {rejecting[0].name} with {chosen}"
-            expected = "the same where that rejected or divided conversations"
-            fix = "pack one of them again from its inputs"
+            expected = "the same in both, because some conversations were too long"
+            fix = "pack the inputs of one again with the --overlong of the other"
             raise UsageError(other.name, what, expected, fix)
     return chosen
 
@@ -291,9 +287,9 @@ def _check_limits(source: Source, options: Options) -> None:
         for name in LIMITS[reason]:
             before, after = old[name], new[name]
             if before is not None and (after is None or after > before):
-                found = f"{after or 'no limit'}, and {counted[reason]:,} {reason} in {source.name}"
-                expected = f"at most {before}, which left them out"
-                fix = "pack the inputs again with the longer limit"
+                lost = f"what was longer than {before} ({counted[reason]:,} {reason})"
+                found = f"{after or 'no limit'}, but {source.name} lacks {lost}"
+                expected, fix = f"at most {before}", "pack the inputs again with the longer limit"
                 raise UsageError("--" + name.replace("_", "-"), found, expected, fix)
 
 
@@ -305,7 +301,7 @@ def longest_view(sources: Sequence[Source], options: Options) -> int | None:
     """
     found = {source.name: _longest_view(source.manifest, options) for source in sources}
     if len(set(found.values())) > 1:
-        said = ", ".join(f"{_shown(limit)} in {name}" for name, limit in found.items())
+        said = ", ".join(f"{shown(limit)} in {name}" for name, limit in found.items())
         raise UsageError("--max-position", said, "the same in all", "pass --max-position")
     return next(iter(found.values()))
 

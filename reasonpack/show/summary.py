@@ -134,7 +134,8 @@ NOTES: Mapping[str, str] = {
     "unfinished": "answers that were cut off or are to be continued; no stop is trained",
     "repeated-reasoning": "fields of reasoning that repeat the answer, and were left out",
     "null-argument": "messages that call a tool with null, which the template writes as None",
-    "built-in-tool": "tools of a service, written to prompts as logged, whatever it made of them",
+    "built-in-tool": "tools that the service runs, written to prompts as logged; the model may "
+    "have seen another text",
     "bare-tool": "tools that are no object of type function, written to prompts as they are; "
     "--field tools=functions makes them such objects, as services do",
     "no-tools": "conversations that call tools and have no list of them, so no prompt shows any",
@@ -157,7 +158,7 @@ NOTES: Mapping[str, str] = {
     "lacking": "trained calls without values that others have, NaN in the column",
     "failed-call": "calls that failed, without an answer",
     "no-call": "records in which no model answered, and nothing is trained",
-    "history-flag": "messages of prompts that are flagged as trained, and are context",
+    "history-flag": "messages of prompts that are flagged as trained, but are only context",
     "stop-sequence": "answers that may end at a text the service was told to stop at; no stop is "
     "trained",
     "no-answer-text": "calls with ids whose messages have no answer, and are not compared",

@@ -33,9 +33,9 @@ def check_applied(batch: Mapping[str, Any]) -> None:
     """
     ignored = [name for name in APPLIED if name in batch]
     if ignored and batch.get("labels") is not None:
-        what = f"{', '.join(ignored)} for a model, whose own loss ignores it"
+        what = f"{', '.join(ignored)} and labels, from which the model computes a loss without it"
         fix = "use WeightedLoss for loss_weights; else take the labels out and compute the loss"
-        raise UsageError("batch", what, "no labels beside it", fix)
+        raise UsageError("batch", what, "no labels", fix)
 
 
 def check_whole(position_ids: Any, mask: Any) -> None:

@@ -168,9 +168,11 @@ def test_costs_are_kept_even(source: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("max-lenght: 5", "max-lenght: is no option of pack, expected some of backend-check, "),
-        ("max-lenght: 5", "Did you mean max-length?"),
+        ("max-lenght: 5", "max-lenght: is no option of pack, expected max-length"),
+        ("xyz: 5", "xyz: is no option of pack, expected some of backend-check, "),
         ("max-length: five", "Invalid value for '--max-length'"),
+        ("date: tomorrow", "--date: got 'tomorrow', expected a day such as 2026-01-31"),
+        ("template-behaviour: lost.json", "lost.json: No such file or directory"),
         ("train-on: [all]", "pack.yaml: train-on: a list, expected one value"),
         ("shuffle: []", "shuffle: a list, expected one value"),
         ("inputs: &a [*a]\nseed: &b {x: *b}", "seed: Circular reference detected"),
@@ -258,6 +260,8 @@ def test_columns_and_tags_of_llama_factory_are_read(source: Path, tmp_path: Path
     wrong = call(*arguments, "-o", tmp_path / "x", "--columns", '{"query": "input"}')
     assert wrong.exit_code == 2
     assert wrong.output.startswith('Error: --columns: query: "input", expected a name for some of')
+    wrong = call(*arguments, "-o", tmp_path / "x", "--columns", '{"messages": 5}')
+    assert "Fix: write the name that the records have, in quotes." in wrong.output
 
 
 def test_repack_has_no_default_for_what_may_stay_as_it_was() -> None:

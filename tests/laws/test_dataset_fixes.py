@@ -83,13 +83,13 @@ CHECKS: dict[str, CommandRow] = {
     ),
     "check labels of text": (
         [said("p.jsonl", {"input_ids": [1, 2, 3], "labels": ["a", 2, 3]})],
-        ["check", "p.jsonl", *TOKENIZER], 1, "labels: no list of whole numbers.*Fix: write them",
+        ["check", "p.jsonl", *TOKENIZER], 1, "labels: no list of whole numbers.*Fix: write a list",
         lambda _: (said("p.jsonl", {"input_ids": [1, 2, 3], "labels": [-100, -100, 3]})(),
                    ["check", "p.jsonl", *TOKENIZER])[1],
     ),
     "check ids that no token has": (
         [said("p.jsonl", {"input_ids": [1, 2, 1 << 31], "labels": [-100, -100, 3]})],
-        ["check", "p.jsonl", *TOKENIZER], 1, "2,147,483,648, which no token has.*write the tokens'",
+        ["check", "p.jsonl", *TOKENIZER], 1, "2,147,483,648, expected ids of.*write the ids that",
         lambda _: (said("p.jsonl", {"input_ids": [1, 2, 3], "labels": [-100, -100, 3]})(),
                    ["check", "p.jsonl", *TOKENIZER])[1],
     ),
@@ -195,7 +195,7 @@ REPACKS: dict[str, CommandRow] = {
     ),
     "what was rejected beside what was divided": (
         [more(*SHORT, "skip"), more(*SHORT, "split", out="two")], TWICE, 2,
-        "pack one of them again from its inputs",
+        "pack the inputs of one again with the --overlong of the other",
         first(more(*SHORT, "split", "--overwrite"), TWICE, then=["stats", "new"]),
     ),
     "what cannot be divided": (

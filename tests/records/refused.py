@@ -682,7 +682,7 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         chat(ASK, ANSWER, tool_defs=[{"description": "a"}]),
         "tools",
         "tool_defs[0]: an object without a name, expected a tool",
-        "Write the tools as chat templates take them.",
+        'Write {"type": "function", "function": {"name": …, …}}.',
     ),
     "no message": (
         {"conversations": []},

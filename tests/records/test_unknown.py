@@ -341,6 +341,13 @@ def test_renaming_to_what_is_not_read_is_refused(pair: str) -> None:
         renamed_fields([pair])
 
 
+def test_the_error_of_a_misspelt_name_offers_the_known_one() -> None:
+    with pytest.raises(
+        UsageError, match=r"--field: cot=reasonning, expected cot=reasoning\. Fix: "
+    ):
+        renamed_fields(["cot=reasonning"])
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [("reasonning", "reasoning"), ("thougth", "thought"), ("tols", "tools"), ("tool", "tools"),

@@ -126,6 +126,13 @@ def nothing() -> None:
             4_000,
             "--train-on all there, last-turn here; --format parquet there, arrow here",
         ),
+        (
+            nothing,
+            ["chats.jsonl"],
+            {"role": ("Bot=assistant",), "train_empty_think": True},
+            4_000,
+            "--train-empty-think off there, on here; --role none there, Bot=assistant here",
+        ),
         (nothing, ["chats.jsonl"], {"chat_template": "T"}, 4_000, "another template"),
         (nothing, ["chats.jsonl"], {"tokenizer": "T"}, 4_000, "another tokenizer"),
     ],

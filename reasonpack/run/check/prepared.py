@@ -173,9 +173,8 @@ def _of_field(fields: dict[str, Any], where: str, name: str) -> Numbers | None:
     if isinstance(values, list) and set(map(type, values)) <= {int, bool}:
         with contextlib.suppress(OverflowError):
             return np.asarray(values, np.int64)
-    raise FormatError(
-        f"{where}: {name}", "no list of whole numbers", "one for each token", "write them"
-    )
+    what, expected = "no list of whole numbers", "one with a number for each token"
+    raise FormatError(f"{where}: {name}", what, expected, "write a list such as [5, 17, 2]")
 
 
 def _of_row(numbers: Callable[[str], Numbers | None], where: str) -> Iterator[Document]:
@@ -184,9 +183,8 @@ def _of_row(numbers: Callable[[str], Numbers | None], where: str) -> Iterator[Do
     if ids is None:
         return
     if (most := ids.max(initial=0)) >> 31:
-        raise FormatError(
-            f"{where}: {IDS}", f"{most:,}, which no token has", "ids", "write the tokens' ids"
-        )
+        fix = "write the ids that the tokenizer gives"
+        raise FormatError(f"{where}: {IDS}", f"{most:,}", "ids of tokens, below 2^31", fix)
     masks = {name: mask for name in MASKS if (mask := numbers(name)) is not None}
     lengths, positions, attention = map(numbers, BORDERS)
     columns = {"labels": labels, "position_ids": positions, "attention_mask": attention, **masks}

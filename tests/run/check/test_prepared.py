@@ -96,7 +96,10 @@ def test_a_mask_of_the_answer_alone_is_refused(tmp_path: Path) -> None:
         ('{"input_ids": [5, 6.5]}', "jsonl:2: input_ids: no list of whole numbers"),
         ('{"input_ids": [5], "labels": 5}', "jsonl:2: labels: no list of whole numbers"),
         ('{"input_ids": [10000000000000000000]}', "jsonl:2: input_ids: no list of whole numbers"),
-        ('{"input_ids": [4294967301]}', "jsonl:2: input_ids: 4,294,967,301, which no token has"),
+        (
+            '{"input_ids": [4294967301]}',
+            "jsonl:2: input_ids: 4,294,967,301, expected ids of tokens",
+        ),
         ('{"messages": []}', "jsonl:2: input_ids: no list of whole numbers"),
         ('{"input_ids": [5], "labels": [5, 6]}', "jsonl:2: labels: not as long as input_ids"),
         ('{"input_ids": [5', "jsonl:2: "),
