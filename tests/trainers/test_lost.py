@@ -73,7 +73,7 @@ def test_a_column_that_the_models_own_loss_ignores_is_refused(model: Any, name: 
     for prepared, mask in ((model, "branches"), (other, "sdpa")):
         given = Collator(mask=mask)(rows)
         given[name] = torch.ones_like(given["input_ids"])
-        refused(prepared, given, f"{name} for a model, whose own loss ignores it")
+        refused(prepared, given, f"{name} and labels, from which the model computes a loss")
         del given["labels"]
         assert prepared(**given, use_cache=False).loss is None
 
