@@ -81,7 +81,7 @@ def _content(view: TokenView, call: Call) -> bytes:
         numbers = np.array([] if said is None else said, np.float32)
         there = np.broadcast_to(numbers, view.trained.shape) if numbers.size else numbers
         hash_.update(b"|" + there.tobytes())
-    hash_.update(repr((len(view.trained), float(call.weight), call.reward, call.role)).encode())
+    hash_.update(repr((len(view.trained), call.weight, call.reward, call.role)).encode())
     return hash_.digest()
 
 

@@ -64,7 +64,7 @@ def answers_of(record: Json) -> list[Found]:
     answered = isinstance(last, list) and is_of_model(last[-1].get("role") or last[-1].get("from"))
     if not (is_empty or answered) and ("response" in record or record.get("error")):
         return [(None, FAILED, [])]
-    return [(_message("") if is_empty else None, "none", [])]
+    return [(_message("", record) if is_empty else None, "none", [])]
 
 
 def in_text(value: Any, *, any_object: bool = False) -> Any:

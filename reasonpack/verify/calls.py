@@ -214,7 +214,8 @@ def _call(record: Json, request: Json, answer: Any, levels: list[Json], reading:
     if not all(isinstance(each, int | float | None) for each in chain(single, *listed)):
         raise Refused("a logprob, an advantage, a reward or a weight that is no number")
     wanted = wanted and not is_empty and (mask is None or any(mask)) and _is_trained(answer, chat)
-    weight = 1.0 if weight is None else weight
+    weight = 1.0 if weight is None else float(weight)
+    reward = None if reward is None else float(reward)
     values = (mask, logprobs, advantages, reward, weight)
     return Call("", chat, prompt, ids, *values, trained=bool(wanted))
 
@@ -293,7 +294,7 @@ def _chat(places: Sequence[Json], answer: Any, reading: Reading, *, has_ids: boo
         if has_ids:
             return None
         raise
-    if has_ids and last.cut and last.is_empty:
+    if has_ids and last.cut and last.is_silent and not last.thinks:
         return None  # the ids say what was written
     history = [replace(each, trained=False) for each in before]
     return replace(read, messages=(*history, last))

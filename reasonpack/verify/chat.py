@@ -125,6 +125,11 @@ class Message(Struct, frozen=True):
         """Whether its reasoning is more than white space."""
         return bool(self.reasoning.strip())
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether it has no calls, and no text but white space."""
+        return not (self.content.strip() or self.calls)
+
 
 class Chat(Struct, frozen=True):
     """A conversation: messages, tools, its own template variables, and its loss weight."""

@@ -147,8 +147,7 @@ def _hash_of_calls(group: Group, entry: int, source: Source, join: Join) -> byte
 
 def _hash_of_call(call: Call) -> bytes:
     """Hash everything of a call except its id."""
-    reward = None if call.reward is None else float(call.reward)
-    said: list[object] = [call.role, float(call.weight), reward]
+    said: list[object] = [call.role, call.weight, call.reward]
     size = 1 if call.completion is None else len(call.completion)
     said += [
         each is not None and np.broadcast_to(np.asarray(each, np.float32), size).tolist()

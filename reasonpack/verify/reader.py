@@ -327,7 +327,7 @@ def _finished(message: Message, reading: Reading) -> Message:
     if any(closer in message.reasoning for closer in closers):
         raise Refused("a field of reasoning with what ends reasoning in it")
     message = _split(message, reading)
-    silent = not message.content.strip() and not message.calls
+    silent = message.is_silent
     open_ended = message.more.get("end_turn") is False and not message.calls
     cut = message.cut or open_ended or (silent and message.thinks)
     nothing = cut and silent and not message.thinks  # it was cut off before the first token

@@ -186,16 +186,18 @@ def learn_forms(
 ) -> Forms:
     """Find the form in which a template takes messages, by trial renderings.
 
-    `switched` are variables that switch thinking on, `opener` is the text before reasoning. If the
-    user `stated` opener or closer, reasoning is never given in the content.
+    `switched` switches thinking on; `opener` precedes reasoning, and may be `stated` by the user.
     """
 
-    def shown(answer: Json, *after: Json) -> str:
-        chat = [{"role": "user", "content": "Go."}, {"role": "assistant", **answer}, *after]
+    def rendered(*more: Json, prompt: bool = False) -> str:
+        chat = [{"role": "user", "content": "Go."}, *more]
         for tools in ([], [SAMPLE_TOOL]):  # some templates need tools
             with contextlib.suppress(NotChecked):
-                return template.render(chat, tools, switched)
+                return template.render(chat, tools, switched, prompt=prompt)
         return ""
+
+    def shown(answer: Json, *after: Json) -> str:
+        return rendered({"role": "assistant", **answer}, *after)
 
     def reads(name: str) -> bool:
         beside: tuple[Json, ...] = ({}, {"tool_calls": [_sample_call({})]})
@@ -207,17 +209,18 @@ def learn_forms(
     parts = bool(opener.strip()) and before.endswith(opener.strip())
     tagged = shown({"content": f"<think>\n{THOUGHT}\n</think>\n\n{ANSWER}"})
     inline = THOUGHT in tagged and opener.strip() in ("", "<think>")
-    if field_:
-        inline = inline and tagged == shown({"content": ANSWER, field_: THOUGHT})
-    opens = tagged.partition(THOUGHT)[0].replace("\n", "").endswith("<think><think>")
     as_it_is = f"<think> {THOUGHT} \n</think> \n {ANSWER}"
     passes, looks = as_it_is in shown({"content": as_it_is}), "</think>" in template.source
     as_written = passes or looks
     if field_:
+        inline = inline and tagged == shown({"content": ANSWER, field_: THOUGHT})
         history = shown({"content": as_it_is}, {"role": "user", "content": "On."})
         as_written = passes and looks and THOUGHT not in history
     if stated or parts:
-        as_written = inline = False
+        begun = rendered(prompt=True), shown({"content": ANSWER}).partition(ANSWER)[0]
+        inline = not parts and THOUGHT in tagged and _goes_in_content(*begun, looks=looks)
+        as_written = False
+    opens = tagged.partition(THOUGHT)[0].replace("\n", "").endswith("<think><think>")
     before = "" if opens else "<think>\n"
 
     def shown_with(thought: str) -> str:
@@ -227,6 +230,15 @@ def learn_forms(
 
     strips = _strips(shown_with)
     return Forms(field_, parts, inline, opens, as_written, *_call_forms(shown), strips)
+
+
+def _goes_in_content(prompt: str, header: str, *, looks: bool) -> bool:
+    """Return whether reasoning between delimiters that the user stated is part of the content.
+
+    It is if the generation prompt opens a think tag; or if that is only the header, and the
+    template `looks` for a tag in the content.
+    """
+    return prompt.rstrip().endswith(TAG) or (looks and prompt.rstrip() == header.rstrip())
 
 
 def _strips(shown: Callable[[str], str]) -> tuple[str | None, str | None]:

@@ -109,16 +109,25 @@ def test_two_that_share_nothing_agree(tmp_path: Path, name: str, blank: dict[str
     assert findings.unchecked == {}
 
 
-@pytest.mark.parametrize("opener", ["", "On.</judge>\n<think>\n"])
-def test_they_agree_on_delimiters_that_are_stated(tmp_path: Path, opener: str) -> None:
-    """With a template that passes content through, and whose prompt opens a tag."""
-    tokenizer = tokenizer_for("xinference/KAT-V1", tmp_path / "tokenizer")
+@pytest.mark.parametrize(
+    ("name", "opener", "closer"),
+    [
+        ("xinference/KAT-V1", "", "\n</judge>\n"),  # whose prompt opens this tag
+        ("xinference/KAT-V1", "On.</judge>\n<think>\n", "</think>"),
+        ("llama.cpp/LFM2.5-Instruct", "<think>\n", "\n</think>\n"),  # looks for tags in content
+    ],
+)
+def test_they_agree_on_delimiters_that_are_stated(
+    tmp_path: Path, name: str, opener: str, closer: str
+) -> None:
+    """With templates that pass content through."""
+    tokenizer = tokenizer_for(name, tmp_path / "tokenizer")
     chats = [str(FIXTURES / "chats.jsonl"), str(tmp_path / "more.jsonl")]
     (tmp_path / "more.jsonl").write_text(story([{"content": "B", "reasoning": "A"}, *MORE[1]]))
-    stated = json.dumps({"opener": opener, "closer": "\n</judge>\n" if not opener else "</think>"})
+    stated = json.dumps({"opener": opener, "closer": closer})
     options = Options(tokenizer=str(tokenizer), on_error="skip", template_behaviour=stated)
     packed = pack_files(chats, tmp_path / "packed", options)
     findings = verify_dataset(tmp_path / "packed", chats)
-    assert packed.counts.packed > 20
+    assert packed.counts.packed > 10
     assert [str(each) for each in findings.listed] == []
     assert findings.unchecked == {}

@@ -165,6 +165,11 @@ def test_a_group_whose_messages_have_weights_is_no_duplicate_of_one_without(tmp_
     assert (findings.total, findings.checked["rejects"]) == (0, 1), findings.listed
 
 
+def test_a_call_is_logged_twice_however_its_reward_is_written(tmp_path: Path) -> None:
+    out, source = packed(tmp_path, [ids("r", "a", [5], [7], reward=one) for one in (0, 0.0)])
+    assert compared(out, source).total == 0
+
+
 @pytest.mark.parametrize("seed", [2, 3])
 def test_copies_of_a_group_that_is_not_read_are_not_counted(seed: int, tmp_path: Path) -> None:
     request = {"messages": ASKED, "stop": ["x"]}

@@ -148,6 +148,11 @@ READ: dict[str, Any] = {
     "ids of an answer that was cut off, beside an empty text": {
         "messages": [ASK], "prompt_ids": [5], "completion_ids": [7],
         "response": {"role": "assistant", "content": "", "finish_reason": "length"}},
+    "ids of an answer that was cut off, beside white space": {
+        "messages": [ASK], "prompt_ids": [5], "completion_ids": [7],
+        "response": {"role": "assistant", "content": "\u3000", "finish_reason": "length"}},
+    "reasoning beside an empty text": {
+        "messages": [ASK], "response": "", "reasoning": "Easy."},
     "a text called output beside the answer": {
         "messages": [ASK], "response": "4", "output": "Four.",
     },
