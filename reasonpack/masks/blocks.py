@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonpack.masks.rows import Window
+from reasonpack.masks.rows import Window, as_array
 
 __all__ = ["BlockLists", "backward", "classify", "forward", "grid"]
 
@@ -123,6 +123,7 @@ def grid(
     >>> partial.astype(int).tolist(), full.astype(int).tolist()
     ([[[1, 0], [0, 1]]], [[[0, 0], [1, 0]]])
     """
+    visible_until = as_array(visible_until)
     starts = [np.arange(0, visible_until.shape[1], size) for size in block_size]
     if window is not None:
         window = Window(np.asarray(window.position_ids), window.size)

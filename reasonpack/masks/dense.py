@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reasonpack.masks.rows import Window
+from reasonpack.masks.rows import Window, as_array
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +38,7 @@ def visible(visible_until: NDArray[np.int32], *, window: Window | None = None) -
     >>> visible(np.array([3, 2, 3], np.int32)).astype(int).tolist()
     [[1, 0, 0], [1, 1, 0], [1, 0, 1]]
     """
+    visible_until = as_array(visible_until, dimensions=(1, 2))
     index = np.arange(visible_until.shape[-1], dtype=np.int32)
     q, k = index[:, None], index[None, :]
     seen: NDArray[np.bool_] = (k <= q) & (q < visible_until[..., None, :])

@@ -17,6 +17,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from reasonpack.masks.rows import as_array
+
 __all__ = ["startend_row_indices"]
 
 
@@ -26,4 +28,4 @@ def startend_row_indices(visible_until: NDArray[np.int32]) -> NDArray[np.int32]:
     >>> startend_row_indices(np.array([[3, 2, 3]], np.int32)).tolist()
     [[[[3], [2], [3]]]]
     """
-    return np.asarray(visible_until, np.int32)[:, None, :, None]
+    return as_array(visible_until).astype(np.int32, copy=False)[:, None, :, None]

@@ -11,7 +11,8 @@ Cost: O(S + T) per row.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,9 @@ from numpy.typing import NDArray
 from reasonpack.errors import FormatError, UsageError
 
 __all__ = ["Window", "flat", "stack", "visible_until"]
+
+SEGMENTS = frozenset({"length", "segment_start", "segment_visible_until"})
+"""Columns from which a mask is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +66,13 @@ def visible_until(
 
     Raises:
         FormatError: the segments do not tile the row, or are not a pre-order.
-        UsageError: `padded_length` is below the row's length.
+        UsageError: `padded_length` is below the row's length, or `row` is no row.
 
     >>> row = {"length": 6, "segment_start": [0, 2, 4], "segment_visible_until": [6, 4, 6]}
     >>> visible_until(row, 8).tolist()
     [6, 6, 4, 4, 6, 6, 7, 8]
     """
+    (row,) = listed([row], where=where)
     length = int(row["length"])
     start = np.asarray(row["segment_start"], np.int32)
     until = np.asarray(row["segment_visible_until"], np.int32)
@@ -86,15 +91,14 @@ def stack(rows: Sequence[Mapping[str, Any]], padded_length: int | None = None) -
 
     Raises:
         FormatError: as `visible_until`; names the row by its index in the batch.
-        UsageError: no rows, or a row longer than `padded_length`.
+        UsageError: as `listed`; or a row is longer than `padded_length`.
 
     >>> short = {"length": 1, "segment_start": [0], "segment_visible_until": [1]}
     >>> long = {"length": 3, "segment_start": [0], "segment_visible_until": [3]}
     >>> stack([short, long]).tolist()
     [[1, 2, 3], [3, 3, 3]]
     """
-    if not rows:
-        raise UsageError("batch", "no rows", "at least one", "skip empty batches")
+    rows = listed(rows)
     total = max(int(row["length"]) for row in rows) if padded_length is None else padded_length
     return np.stack([visible_until(row, total, where=f"row {i}") for i, row in enumerate(rows)])
 
@@ -106,15 +110,14 @@ def flat(rows: Sequence[Mapping[str, Any]], padded_length: int | None = None) ->
 
     Raises:
         FormatError: as `stack`.
-        UsageError: no rows, or more tokens than `padded_length`.
+        UsageError: as `listed`; or there are more tokens than `padded_length`.
 
     >>> plain = {"length": 2, "segment_start": [0], "segment_visible_until": [2]}
     >>> branch = {"length": 3, "segment_start": [0, 1, 2], "segment_visible_until": [3, 2, 3]}
     >>> flat([plain, branch], 7).tolist()
     [[2, 2, 5, 4, 5, 7, 7]]
     """
-    if not rows:
-        raise UsageError("batch", "no rows", "at least one", "skip empty batches")
+    rows = listed(rows)
     parts: list[NDArray[np.int32]] = []
     tokens = 0
     for number, row in enumerate(rows):
@@ -125,6 +128,53 @@ def flat(rows: Sequence[Mapping[str, Any]], padded_length: int | None = None) ->
         fix = "take fewer rows a batch; a row must not be cut"
         raise UsageError("batch", f"{tokens} tokens", f"at most padded_length={total}", fix)
     return np.concatenate([*parts, np.full(total - tokens, total, np.int32)])[None]
+
+
+def listed(
+    rows: Iterable[Mapping[str, Any]], columns: AbstractSet[str] = SEGMENTS, *, where: str = ""
+) -> list[Mapping[str, Any]]:
+    """Return the rows of a batch as a list, each of which has these columns.
+
+    `where` names the row in errors; empty for its index in the batch.
+
+    Raises:
+        UsageError: no rows; one row, or columns of several, in place of a list; an item that is no
+            row; a column is missing.
+    """
+    if hasattr(rows, "keys"):  # also a table of pandas
+        fix = "pass [row]; of datasets, [rows[0], rows[1]] instead of rows[0:2]"
+        what = f"a {type(rows).__name__}: one row, or columns of several"
+        raise UsageError("batch", what, "a list of rows", fix)
+    found = list(rows)
+    if not found:
+        raise UsageError("batch", "no rows", "at least one", "skip empty batches")
+    for number, row in enumerate(found):
+        is_row = hasattr(row, "keys")
+        if missing := sorted(columns - {*row.keys()} if is_row else columns):
+            raise UsageError(
+                where or f"row {number}",
+                f"no {', '.join(missing)}" if is_row else f"a {type(row).__name__}",
+                "the columns of a packed dataset",
+                "let the trainer keep them (remove_unused_columns=False), and take the "
+                "rows of RowDataset, RowStream or datasets.load_dataset as they are",
+            )
+    return found
+
+
+def as_array(visible_until: Any, dimensions: Container[int] = (2,)) -> NDArray[np.int32]:
+    """Return `i32[B, T]`, given as an array, a list or a tensor on the CPU.
+
+    `dimensions` may allow `i32[T]` too.
+
+    Raises:
+        UsageError: it is something else, such as a row.
+    """
+    found = np.asarray(visible_until)
+    if found.ndim not in dimensions or found.dtype.kind != "i":
+        what = f"a {type(visible_until).__name__} of shape {found.shape}"
+        fix = "pass what masks.stack or masks.flat returns"
+        raise UsageError("visible_until", what, "integers of shape (rows, tokens)", fix)
+    return found
 
 
 def branch_pieces(
@@ -142,6 +192,7 @@ def branch_pieces(
     >>> [each.tolist() for each in branch_pieces(np.array([[7, 3, 3, 7, 7, 7, 7]], np.int32))]
     [[7, 3, 3, 7, 7, 7, 7], [0, 3, 7], [0, 1, 3]]
     """
+    visible_until = as_array(visible_until)
     rows, total = visible_until.shape
     until = (visible_until + total * np.arange(rows, dtype=np.int64)[:, None]).ravel()
     # Token k is the child of k − 1 exactly if the subtree of k − 1 goes on past k − 1.

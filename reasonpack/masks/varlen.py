@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonpack.errors import UsageError
-from reasonpack.masks.rows import branch_pieces
+from reasonpack.masks.rows import as_array, branch_pieces
 
 __all__ = ["cu_seqlens"]
 
@@ -39,6 +39,7 @@ def cu_seqlens(visible_until: NDArray[np.int32]) -> NDArray[np.int32]:
     >>> cu_seqlens(np.array([[3, 3, 3, 5, 5]], np.int32)).tolist()
     [0, 3, 5]
     """
+    visible_until = as_array(visible_until)
     until, bounds, _ = branch_pieces(visible_until)
     ends = np.repeat(bounds[1:], np.diff(bounds))
     branches = np.flatnonzero(until != ends)

@@ -15,7 +15,9 @@ The wrapper is registered for the process; each model to be trained needs the ca
 
 from __future__ import annotations
 
+import os
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -59,6 +61,7 @@ class BranchAttention:
     """The hooks that `attend_by_branches` put on a model."""
 
     def __init__(self, model: torch.nn.Module) -> None:
+        check_module(model)
         if is_attended_by_branches(model):
             what = "it was called for this model before"
             raise UsageError("attend_by_branches", what, "one call per model", "remove() the first")
@@ -188,6 +191,17 @@ def _is_compiled(model: torch.nn.Module) -> bool:
     )
 
 
+def check_module(model: Any) -> None:
+    """Refuse what is no model, such as its configuration.
+
+    Raises:
+        UsageError: it is no `torch.nn.Module`.
+    """
+    if not isinstance(model, torch.nn.Module):
+        fix = "pass the model that the trainer gets"
+        raise UsageError("model", type(model).__name__, "a torch.nn.Module", fix)
+
+
 def is_flash(implementation: str) -> bool:
     """Return whether it is FlashAttention, and not a paged one, which is for inference."""
     return "flash" in implementation and "|" not in implementation
@@ -203,7 +217,14 @@ def implementation_of(model: Any) -> str:
 
 
 def text_config(model: Any) -> Any:
-    """Return the configuration of the language model, given a model or its configuration."""
+    """Return the configuration of the language model, given a model or its configuration.
+
+    Raises:
+        UsageError: it is neither, but a name, a path, a dict, a class or None.
+    """
+    if model is None or isinstance(model, str | os.PathLike | Mapping | type):
+        fix = "load it with from_pretrained() of transformers"
+        raise UsageError("model", type(model).__name__, "a model or its configuration", fix)
     config = getattr(model, "config", model)
     get_text_config = getattr(config, "get_text_config", None)
     return get_text_config() if get_text_config else config

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -31,6 +32,7 @@ from numpy.typing import NDArray
 
 from reasonpack.errors import FormatError, UsageError
 from reasonpack.masks import Window, dense, flashmask, flat, stack, varlen
+from reasonpack.masks.rows import SEGMENTS, listed
 from reasonpack.rows.optional import APPLIED, FILLS
 from reasonpack.rows.sample import IGNORE
 from reasonpack.torch.branch_index import NAME, branch_index, path_places
@@ -42,9 +44,7 @@ MaskForm = Literal[
 Batch = dict[str, Any]
 FLOATS = ("loss_weights", "logprobs", "advantages")
 OF_TOKENS = ("input_ids", "position_ids", "labels", *FILLS)
-COLUMNS = frozenset(
-    {"input_ids", "position_ids", "labels", "length", "segment_start", "segment_visible_until"}
-)
+COLUMNS = SEGMENTS | {"input_ids", "position_ids", "labels"}
 """Columns that every row must have."""
 
 
@@ -102,6 +102,31 @@ class Collator:
             expected = f"one of {', '.join(get_args(MaskForm))}"
             fix = "take the one of the model's attention implementation"
             raise UsageError("mask", f"{self.mask!r}", expected, fix)
+        for name, is_sound, expected in (
+            (
+                "window",
+                isinstance(self.window, (Integral, Mapping, type(None))),
+                "a number of positions, a mapping to these, or None",
+            ),
+            (
+                "dtype",
+                isinstance(self.dtype, torch.dtype),
+                "a dtype of torch, such as torch.bfloat16",
+            ),
+            (
+                "pad_token_id",
+                isinstance(self.pad_token_id, Integral),
+                "any id of the vocabulary, such as 0",
+            ),
+            (
+                "pad_to_multiple_of",
+                isinstance(self.pad_to_multiple_of, Integral) and self.pad_to_multiple_of > 0,
+                "1 or more",
+            ),
+        ):
+            if not is_sound:
+                what = f"{name}={getattr(self, name)!r}"
+                raise UsageError("Collator", what, expected, "pass that, or leave it out")
         if self.window is not None and self.mask not in ("sdpa", "eager", "flex"):
             raise UsageError(
                 "mask",
@@ -115,11 +140,12 @@ class Collator:
         """Collate a batch of rows.
 
         Raises:
-            UsageError: the rows have branches that `mask` cannot express; columns are missing; a
-                column that must be applied is there but its argument is off, or the reverse; a
-                position or a token id is too large.
+            UsageError: `rows` is no list of rows; they have branches that `mask` cannot express;
+                columns are missing; a column that must be applied is there but its argument is
+                off, or the reverse; a position or a token id is too large.
             FormatError: a row's segments are damaged, or its positions (checked with "branches").
         """
+        rows = listed(rows, COLUMNS)
         _check_columns(rows)
         self._check_applied(rows)
         self._check_limits(rows)
@@ -279,14 +305,6 @@ def _check_paths(index: Mapping[str, Any], position_ids: torch.Tensor) -> None:
 
 def _check_columns(rows: Sequence[Mapping[str, Any]]) -> None:
     for number, row in enumerate(rows):
-        if missing := sorted(COLUMNS - row.keys()):
-            raise UsageError(
-                f"row {number}",
-                f"no {', '.join(missing)}",
-                "the columns of a packed dataset",
-                "let the trainer keep them (remove_unused_columns=False), and take the "
-                "rows of RowDataset, RowStream or datasets.load_dataset as they are",
-            )
         if nulls := [name for name, value in row.items() if value is None]:
             what = f"no {', '.join(nulls)}, which other rows have"
             fix = "pack the datasets of a mixture with the same options"

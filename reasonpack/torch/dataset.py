@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import operator
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +83,9 @@ class RowDataset:
                 damaged, not the one in the manifest, or requires a column unknown here.
             UsageError: it is not a local directory, or it has no such split, or no rows.
         """
+        if not isinstance(directory, str | os.PathLike):
+            fix = "pass the path of what pack wrote"
+            raise UsageError("RowDataset", type(directory).__name__, "a directory", fix)
         if "://" in str(directory):
             raise UsageError(
                 directory, "a remote dataset", "a local directory", "copy it here first"
@@ -110,7 +115,17 @@ class RowDataset:
         return int(self.starts[-1])
 
     def __getitem__(self, index: int) -> Row:
-        """Return a row; negative indices count from the end."""
+        """Return a row; negative indices count from the end.
+
+        Raises:
+            IndexError: there is no such row.
+            UsageError: `index` is no integer.
+        """
+        try:
+            index = operator.index(index)
+        except TypeError as error:
+            fix = "take several rows as [rows[i] for i in ...]"
+            raise UsageError("RowDataset", f"index {index!r}", "an integer", fix) from error
         place = index + len(self) if index < 0 else index
         if not 0 <= place < len(self):
             raise IndexError(f"row {index} of {len(self)}")
@@ -179,10 +194,11 @@ class RowStream(IterableDataset[Row]):  # type: ignore[misc,unused-ignore]
         self.seed = seed
         self.rank = here if rank is None else rank
         self.world_size = ranks if world_size is None else world_size
-        if not 0 <= self.rank < self.world_size:
-            what = f"{self.rank} of {self.world_size}"
+        numbers = isinstance(self.rank, int) and isinstance(self.world_size, int)
+        if not numbers or not 0 <= self.rank < self.world_size:
+            what = f"{self.rank!r} of {self.world_size!r}"
             fix = "pass rank and world_size together"
-            raise UsageError("rank", what, f"0 to {self.world_size - 1}", fix)
+            raise UsageError("rank", what, "integers, of which the rank is the smaller one", fix)
         # In shared memory, so that persistent workers see a new epoch.
         self._epoch = torch.zeros((), dtype=torch.int64)
         self._epoch.share_memory_()  # type: ignore[no-untyped-call,unused-ignore]
@@ -235,8 +251,11 @@ class RowStream(IterableDataset[Row]):  # type: ignore[misc,unused-ignore]
         """Make the next iteration continue where `state_dict` was saved.
 
         Raises:
-            UsageError: the state is that of another dataset or another seed.
+            UsageError: it is no state of a RowStream, or that of another dataset or another seed.
         """
+        if missing := sorted(self.state_dict().keys() - {*state_dict}):
+            fix = "pass what state_dict() of the RowStream returned"
+            raise UsageError("state", f"no {', '.join(missing)}", "the state of a RowStream", fix)
         self._check_same("dataset", state_dict["dataset"], self.rows.fingerprint)
         self._check_same("seed", state_dict["seed"], self.seed)
         self.set_epoch(state_dict["epoch"])

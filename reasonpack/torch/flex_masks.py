@@ -15,7 +15,7 @@ import torch
 
 from reasonpack.errors import UsageError
 from reasonpack.masks import Window, flex
-from reasonpack.torch.branch_attention import is_attended_by_branches
+from reasonpack.torch.branch_attention import check_module, is_attended_by_branches
 from reasonpack.torch.branch_index import NAME
 from reasonpack.torch.lost import check_applied, check_plain, check_whole, is_only_padding
 
@@ -86,6 +86,7 @@ def build_flex_masks(model: torch.nn.Module) -> Any:
     Returns:
         The handle of the hook; `handle.remove()` removes it.
     """
+    check_module(model)
 
     def build(
         model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -132,7 +132,7 @@ def check_model(
 
 
 def model_windows(config: Any) -> Windows:
-    """Read the sliding window of a configuration, in the form that `Collator` takes.
+    """Read the sliding window of a model or its configuration, in the form that `Collator` takes.
 
     >>> from types import SimpleNamespace
     >>> model_windows(SimpleNamespace(sliding_window=4, layer_types=["sliding_attention"]))
@@ -140,6 +140,7 @@ def model_windows(config: Any) -> Windows:
     >>> model_windows(SimpleNamespace(sliding_window=4))
     4
     """
+    config = text_config(config)
     size = getattr(config, "sliding_window", None)
     if not size or getattr(config, "use_sliding_window", True) is False:
         return None
@@ -150,7 +151,7 @@ def model_windows(config: Any) -> Windows:
 
 
 def model_max_position(config: Any) -> int | None:
-    """Read how many positions a model has; None if its configuration does not say.
+    """Read how many positions a model, or its configuration, has; None if that is not said.
 
     A dynamic RoPE (`dynamic`, `longrope`) has one set of frequencies up to its original length,
     which is returned; beyond, the largest position in a batch decides on its frequencies.
@@ -162,6 +163,7 @@ def model_max_position(config: Any) -> int | None:
     >>> model_max_position(SimpleNamespace(max_position_embeddings=8192, rope_parameters=yarn))
     16384
     """
+    config = text_config(config)
     longest = getattr(config, "max_position_embeddings", None)
     limits = []
     for rope in _ropes(config):
@@ -230,6 +232,9 @@ def _check_positions(model: Any, name: str) -> None:
 
 
 def _check_collator(collator: Collator, model: Any, name: str, layout: Layout) -> None:
+    if not isinstance(collator, Collator):
+        found = type(collator).__name__
+        raise UsageError("collator", found, "a Collator", "use collator_for(model, …)")
     config, implementation = text_config(model), implementation_of(model)
     taken: set[str] = {FORMS[implementation]} if implementation in FORMS else set()
     if implementation == "sdpa":

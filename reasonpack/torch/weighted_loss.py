@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
+from reasonpack.errors import UsageError
 from reasonpack.rows.sample import IGNORE
 
 
@@ -27,11 +28,19 @@ def weighted_loss(
         labels: i64[B, T], unshifted.
         loss_weights: f32[B, T], unshifted too.
 
+    Raises:
+        UsageError: they have other shapes.
+
     >>> logits, labels = torch.zeros(1, 3, 8), torch.tensor([[-100, 5, 2]])
     >>> weights = torch.tensor([[0.0, 0.5, 1.5]])
     >>> round(weighted_loss(logits, labels, weights).item() / torch.tensor(8.0).log().item(), 6)
     2.0
     """
+    shapes = [tuple(getattr(each, "shape", ())) for each in (logits, labels, loss_weights)]
+    if len(shapes[0]) != 3 or not shapes[0][:2] == shapes[1] == shapes[2]:
+        what = f"logits, labels and loss_weights of shapes {', '.join(map(str, shapes))}"
+        fix = "pass outputs.logits, and labels and weights of the batch as the collator made them"
+        raise UsageError("weighted_loss", what, "[B, T, V], [B, T] and [B, T]", fix)
     targets = labels[:, 1:].flatten()
     losses = cross_entropy(
         logits[:, :-1].flatten(0, 1), targets, ignore_index=IGNORE, reduction="none"

@@ -139,7 +139,6 @@ TESTED_TOGETHER = {
     "laws/test_npass": "run.conversations run.work",
     "laws/test_readme": "cli.template show.template",
     "laws/test_schemas": "datasets.manifest datasets.receipt rows.kind rows.optional",
-    "masks/test_dense": "masks.rows",
     "records/test_sessions": "records.readers.session",
     "records/test_calls": "records.call_draft records.call_messages records.call_tokens"
     " records.readers.answers records.readers.generic records.readers.levels"

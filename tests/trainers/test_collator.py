@@ -22,6 +22,7 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from reasonpack.errors import FormatError, UsageError  # noqa: E402
+from reasonpack.masks import stack  # noqa: E402
 from reasonpack.torch import Collator, FlexMask, MaskForm, build_flex_masks  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -236,6 +237,39 @@ def test_damaged_and_missing_rows_are_refused() -> None:
     damaged = {**full_row(CHAIN), "segment_visible_until": np.array([4])}
     with pytest.raises(FormatError, match="row 1"):
         Collator(mask="sdpa")([full_row(CHAIN), damaged])
+
+
+@pytest.mark.parametrize("mask", get_args(MaskForm))
+def test_a_row_and_columns_of_several_are_no_batch(mask: MaskForm) -> None:
+    """As `dataset[0]` and `dataset[0:2]` of `datasets` are."""
+    row = full_row(CHAIN)
+    for batch in (row, {name: [value, value] for name, value in row.items()}):
+        with pytest.raises(UsageError, match=r"batch: a dict: .* Fix: pass \[row\]"):
+            Collator(mask=mask)(batch)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="row 0: a str, expected the columns"):
+        Collator(mask=mask)("packed")  # type: ignore[arg-type]
+
+
+def test_rows_may_be_any_iterable() -> None:
+    rows = [full_row(CHAIN), full_row(BRANCHES)]
+    made = Collator(mask="visible_until")(iter(rows))
+    assert made["visible_until"].tolist() == stack(rows).tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("window", "8", "a number of positions"),
+        ("window", [8], "a number of positions"),
+        ("dtype", "bfloat16", "a dtype of torch"),
+        ("pad_token_id", None, "any id of the vocabulary"),
+        ("pad_to_multiple_of", None, "1 or more"),
+        ("pad_to_multiple_of", 0, "1 or more"),
+    ],
+)
+def test_arguments_of_another_type_are_refused(name: str, value: Any, expected: str) -> None:
+    with pytest.raises(UsageError, match=f"{name}=.*expected {expected}"):
+        Collator(mask="eager", **{name: value})
 
 
 def test_values_that_are_not_one_for_each_are_refused() -> None:

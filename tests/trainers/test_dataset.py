@@ -232,6 +232,17 @@ def test_a_manifest_that_names_another_file_is_refused(
         RowDataset(directory)
 
 
+def test_what_is_no_directory_and_no_index_is_refused(directory: Path) -> None:
+    for given in (None, [directory], {"path": directory}):
+        with pytest.raises(UsageError, match=r"expected a directory\. Fix: pass the path"):
+            RowDataset(given)  # type: ignore[arg-type]
+    rows = RowDataset(directory)
+    for index in (slice(0, 2), [0, 1], "input_ids"):
+        with pytest.raises(UsageError, match=r"expected an integer.*\[rows\[i\] for i in"):
+            rows[index]  # type: ignore[index]
+    assert rows[torch.tensor(1)]["length"] == rows[np.int64(1)]["length"] == rows[1]["length"]
+
+
 def test_a_remote_directory_is_refused() -> None:
     with pytest.raises(UsageError, match="remote"):
         RowDataset("s3://bucket/packed")
@@ -365,6 +376,8 @@ def test_the_rank_is_that_of_torch_distributed(
 
 
 def test_a_rank_outside_the_world_is_refused(directory: Path) -> None:
+    with pytest.raises(UsageError, match="rank: '0' of '2', expected integers"):
+        RowStream(RowDataset(directory), rank="0", world_size="2")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="rank: 2 of 2"):
         RowStream(RowDataset(directory), rank=2, world_size=2)
 
@@ -437,6 +450,8 @@ def test_a_state_of_another_dataset_is_refused(
 def test_a_state_of_something_else_is_refused(directory: Path) -> None:
     rows = RowDataset(directory)
     state = RowStream(rows, seed=0).state_dict()
+    with pytest.raises(UsageError, match="no dataset, done, epoch, seed, share, expected"):
+        RowStream(rows).load_state_dict({"rows": state})
     with pytest.raises(UsageError, match="seed"):
         RowStream(rows, seed=1).load_state_dict(state)
     with pytest.raises(UsageError, match="dataset"):

@@ -16,6 +16,8 @@ import tiny  # noqa: E402
 from reasonpack.errors import UsageError  # noqa: E402
 from reasonpack.torch import (  # noqa: E402
     Collator,
+    attend_by_branches,
+    build_flex_masks,
     check_model,
     collator_for,
     model_max_position,
@@ -188,6 +190,31 @@ def test_transformers_with_full_and_sliding_attention_pass(model_type: str) -> N
 def test_an_unknown_layout_is_refused() -> None:
     with pytest.raises(UsageError, match="layout: 'one-pass', expected onepass or npass"):
         collator_for(config("llama"), layout="one-pass")  # type: ignore[arg-type]
+
+
+def test_what_is_no_model_is_refused() -> None:
+    names = ("some/model", None, {"model_type": "llama"}, transformers.AutoModel)
+    for given in names:
+        with pytest.raises(UsageError, match=r"a model or its configuration\. Fix: load it"):
+            check_model(given, layout="onepass")
+        with pytest.raises(UsageError, match="expected a model or its configuration"):
+            model_windows(given)
+    for given in (*names, config("llama")):
+        for prepare in (build_flex_masks, attend_by_branches):
+            with pytest.raises(UsageError, match=r"expected a torch\.nn\.Module"):
+                prepare(given)  # type: ignore[arg-type]
+
+
+def test_a_model_has_the_window_of_its_configuration() -> None:
+    model = tiny.model("mistral")
+    assert model_windows(model) == model_windows(model.config) == 24
+    assert model_max_position(model) == model_max_position(model.config)
+
+
+def test_what_is_no_collator_is_refused() -> None:
+    for given in ("sdpa", Collator, lambda rows: rows):
+        with pytest.raises(UsageError, match="expected a Collator"):
+            check_model(config("llama"), layout="onepass", collator=given)  # type: ignore[arg-type]
 
 
 def test_a_model_without_position_ids_is_refused() -> None:

@@ -299,6 +299,14 @@ def test_trl_takes_the_same_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert tiny.distance(found, expected) < 1e-3
 
 
+def test_weights_of_another_shape_are_refused() -> None:
+    """One weight for all tokens but the first would have counted for each."""
+    logits, labels = torch.zeros(1, 3, 8), torch.tensor([[-100, 5, 2]])
+    for given in (torch.ones(1, 2), torch.ones(3), None):
+        with pytest.raises(UsageError, match=r"weighted_loss: .*batch as the collator made them"):
+            weighted_loss(logits, labels, given)  # type: ignore[arg-type]
+
+
 def test_rows_without_weights_are_refused() -> None:
     rows = tiny.rows_of([tiny.random_views(0, turns=2)], layout="onepass")
     model = tiny.model("qwen3")
