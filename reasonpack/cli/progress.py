@@ -45,12 +45,14 @@ class Progress:
 
     def begin(self, units: Sequence[Unit], receipts: Sequence[Receipt]) -> None:
         """Say how many units are done already, and show the bar."""
+        from reasonpack.show.terminal import moves_cursor  # noqa: PLC0415
+
         self._units, self._done, self._began = len(units), len(receipts), time.monotonic()
         if receipts and len(receipts) == len(units):
             self.note(f"nothing to do: {_units(len(units))} packed before, every shard as it was")
         elif receipts:
             self.note(f"going on: {len(receipts):,} of {_units(len(units))} are done")
-        if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        if not moves_cursor(sys.stderr):
             return
         self._bar = new_bar(
             total=sum(unit.input_bytes for unit in units),

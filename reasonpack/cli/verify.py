@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -77,7 +76,8 @@ def command(
     has before it, at the same positions, and no token may be missing. Exit status 1 if anything
     is wrong, or if a record has what this check does not know.
     """
-    from reasonpack.verify.check import verify_dataset  # noqa: PLC0415 (after --help)
+    from reasonpack.show.terminal import moves_cursor  # noqa: PLC0415 (after --help)
+    from reasonpack.verify.check import verify_dataset  # noqa: PLC0415
 
     inputs = (*against, *more)
     if inputs and not against:
@@ -85,7 +85,7 @@ def command(
     if not inputs and (sample is not None or tokenizer is not None or allow_unchecked):
         raise click.UsageError("--sample, --tokenizer and --allow-unchecked need --against.")
 
-    quiet = not sys.stderr.isatty() or os.environ.get("TERM") == "dumb"
+    quiet = not moves_cursor(sys.stderr)
     with new_bar(total=0, unit="shard", desc="verify", disable=quiet, delay=1.0) as bar:
 
         def on_unit(units: int) -> None:

@@ -14,6 +14,11 @@ import click
 from reasonpack.wording import printable
 
 
+def moves_cursor(stream: TextIO) -> bool:
+    """Return whether `stream` is a terminal that knows colours and a bar drawn again in place."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
 def width_of(stream: TextIO) -> int | None:
     """Return the columns of a terminal; None if `stream` is none or its width is unknown."""
     if not stream.isatty():
@@ -57,7 +62,7 @@ def show(lines: Iterable[str], *, colour: bool) -> None:
 
     The pager is the one that PAGER names, else less. Output to a pipe or a file is not paged.
     """
-    if width_of(sys.stdout) is None or os.environ.get("TERM") == "dumb":
+    if width_of(sys.stdout) is None or not moves_cursor(sys.stdout):
         for line in lines:
             click.echo(encodable(line), color=colour)
         return
@@ -78,5 +83,4 @@ def encodable(text: str) -> str:
 
 def wants_colour() -> bool:
     """Return whether to colour standard output; see https://no-color.org."""
-    dumb = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    return sys.stdout.isatty() and not dumb
+    return moves_cursor(sys.stdout) and not os.environ.get("NO_COLOR")
