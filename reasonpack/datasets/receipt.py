@@ -106,10 +106,11 @@ class Counts:
         return {*self.rejects, *self.left_out}
 
     def note(self, notes: Mapping[str, int], examples: Mapping[str, str] | None = None) -> None:
-        """Add notes; they contain names of fields from the data, so their kinds are limited."""
+        """Add notes, except zeros; names of fields are in them, so their kinds are limited."""
         for note, number in notes.items():
-            name = note if note in self.notes or len(self.notes) < MOST_NOTES else "more"
-            self.notes[name] = self.notes.get(name, 0) + number
+            if number:
+                name = note if note in self.notes or len(self.notes) < MOST_NOTES else "more"
+                self.notes[name] = self.notes.get(name, 0) + number
         self.notes = dict(sorted(self.notes.items()))
         for kind, said in (examples or {}).items():
             self.examples[kind] = min(said, self.examples.get(kind, said))

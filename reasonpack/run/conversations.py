@@ -87,8 +87,7 @@ class Chats(Work[Record]):
                 if isinstance(view, Untrained):
                     made.notes[f"kept {view.reason}"] += 1
                     continue
-                if view.hidden:
-                    made.notes["hidden-answer"] += view.hidden
+                made.notes["hidden-answer"] += view.hidden
                 characters = len(view.prompt) + len(view.completion)
                 if too_long := self.limits.too_long_text(view.message, characters):
                     made.left_out.append(too_long)

@@ -169,7 +169,7 @@ class GroupReader:
     def _add(self, calls: Sequence[Call], position: int, record: Record) -> None:
         notes: Counter[str] = Counter()
         found = [self._cut(call, position, number, notes) for number, call in enumerate(calls)]
-        self.waiting.notes[position] = +notes
+        self.waiting.notes[position] = notes
         self.waiting.id = self.waiting.id or (calls[0].id if len(calls) == 1 else record.where)
         self.waiting.calls += filter(None, found)
 
