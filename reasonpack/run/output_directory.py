@@ -91,10 +91,16 @@ def _refuse_foreign(output: Place, *, overwrite: bool) -> None:
         for name in file_names(output, folders=True)
         if not (name.startswith((LOCK, SPOOL)) or _temporary_for(name, ""))
     }
-    if not names or (_wrote_a_run(output) if overwrite else PLAN in names):
+    if not names or (PLAN in names and not overwrite):
         return
+    fix = "choose another --output"
+    if _wrote_a_run(output):
+        if overwrite:
+            return
+        fix += ", or pass --overwrite"
+    elif overwrite:
+        fix += ", or remove it yourself"
     expected = f"a new directory or one with a run of reasonpack's ({PLAN})"
-    fix = "choose another --output" + (", or remove it yourself" if overwrite else "")
     raise UsageError(public_name(output), "exists and is not empty", expected, fix)
 
 

@@ -6,6 +6,7 @@ code  file                               where in it                            
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 from msgspec import Struct, field
@@ -17,11 +18,11 @@ CODES: Mapping[str, str] = {
     "RP003": "the manifest lacks a field, or one has a value that it cannot have",
     "RP004": "a shard that the manifest names is missing",
     "RP005": "there is a shard that the manifest does not name",
-    "RP006": "a shard has another size in bytes",
-    "RP007": "a shard has another SHA-256",
+    "RP006": "a shard does not have the size in bytes that the manifest names",
+    "RP007": "a shard does not have the SHA-256 that the manifest names",
     "RP008": "a shard is not a whole Parquet file or Arrow stream",
-    "RP009": "a shard has another number of rows",
-    "RP010": "a shard has another number of tokens",
+    "RP009": "a shard does not have the number of rows that the manifest names",
+    "RP010": "a shard does not have the number of tokens that the manifest names",
     "RP011": "a receipt is missing, damaged, or belongs to no shard",
     "RP012": "a receipt names another plan or shard than the manifest",
     "RP013": "a receipt's counts are not what its shard holds",
@@ -29,16 +30,16 @@ CODES: Mapping[str, str] = {
     "RP015": "a line of rejects.jsonl is not a reject",
     "RP016": "rejects.jsonl does not hold the rejects that the manifest counts",
     "RP017": "a content hash is not that of the rows",
-    "RP018": "the rejects beside a receipt are not those that it names",
-    "RP019": "there is a file among the shards or receipts that is none of them",
+    "RP018": "a file of rejects in receipts is not the one that its receipt names",
+    "RP019": "a file in data or receipts is neither a shard nor a receipt",
     "RP020": "a link leads out of the dataset",
     "RP021": "the dataset card's configs are not those of the shards",
     "RP022": "plan.json is missing, altered, or not that of the manifest",
     "RP023": "the dataset card contradicts the manifest",
     # the Arrow schema
     "RP101": "columns are missing, unknown, in another order or of another type",
-    "RP102": "a column or its elements may be null",
-    "RP103": "there is a null",
+    "RP102": "the schema allows nulls in a column",
+    "RP103": "a column holds a null",
     "RP104": "the schema's metadata is not the manifest's",
     "RP105": "a row group is larger than a reader may expect",
     "RP106": "the schema's metadata requires a column that is not known here",
@@ -46,7 +47,7 @@ CODES: Mapping[str, str] = {
     "RP201": "token columns are not all of the row's length, or empty (rule 1)",
     "RP202": "segments do not tile the row (rule 2)",
     "RP203": "segment columns differ in length (rule 2)",
-    "RP204": "samples do not tile the row, or are not named one by one (rule 3)",
+    "RP204": "samples do not tile the row, or do not have an id each (rule 3)",
     "RP205": "a sample begins inside a segment (rule 3)",
     "RP206": "a segment is visible to too few or too many tokens (rule 5)",
     "RP207": "the intervals of two segments cross (rule 5)",
@@ -54,7 +55,7 @@ CODES: Mapping[str, str] = {
     "RP209": "a label is neither -100 nor its token (rule 7)",
     "RP210": "the first token of a sample is trained (rule 7)",
     "RP211": "a trained token does not follow the token that predicts it (rule 8)",
-    "RP212": "a prefix and token are trained twice (rule 9)",
+    "RP212": "a token is trained twice after the same prefix (rule 9)",
     "RP213": "a token id is negative",
     "RP214": "a segment is of an unknown kind",
     "RP215": "a segment's message is less than -1",
@@ -62,14 +63,14 @@ CODES: Mapping[str, str] = {
     "RP217": "a weight is not positive where a token is trained, or not 0 where it is not",
     "RP218": "a log probability or an advantage is out of range, or is not 0 where it is no target",
     "RP219": "a preference label is not that of a rejected answer",
-    "RP220": "a call is of no sample, out of order or repeated, or has a wrong role or reward",
+    "RP220": "a call has no sample, is out of order or repeated, or has a wrong role or reward",
     "RP221": "a segment names no call although it must, or one that it cannot belong to",
     "RP222": "a row, or a position in it, is beyond the limits of the dataset",
-    "RP223": "a token weighs more than those before it in its message of a conversation",
+    "RP223": "a token of a conversation weighs more than one before it in the same message",
     # the source
     "RP301": "the tokenizer is not the dataset's",
     "RP302": "the chat template is not the dataset's",
-    "RP303": "the inputs are not as many as the dataset's",
+    "RP303": "the number of inputs is not the dataset's",
     "RP304": "a record is neither packed nor rejected",
     "RP305": "a sample has no record in the input",
     "RP306": "a line of rejects.jsonl has no record in the input",
@@ -88,12 +89,15 @@ CODES: Mapping[str, str] = {
 }
 """All violations that the check can report."""
 FIXES: Mapping[str, str] = {
-    "RP0": "repeat the pack command, which finds and replaces what was altered; copy a dataset "
-    "again that was copied",
+    "RP0": "repeat the pack command, which finds and replaces what was altered; if the dataset is "
+    "a copy, copy it again",
     "RP002": "use the version of reasonpack that the manifest names",
     "RP005": "remove the file, or move it out of data",
+    "RP011": "repeat the pack command, and remove a receipt that belongs to no shard; if the "
+    "dataset is a copy, copy it again",
     "RP019": "remove the file, or move it out of data and receipts",
     "RP020": "put the file itself in the place of the link",
+    "RP022": "pack again with --overwrite; if the dataset is a copy, copy it again",
     "RP1": "another program wrote the shard, or wrote it anew; repeat the pack command",
     "RP106": "use a newer version of reasonpack",
     "RP2": "do not train on these rows; if the shards are as pack wrote them (no RP007), it is a "
@@ -203,8 +207,7 @@ class Findings(Struct):
         RP006 a.parquet: bytes 1,000, expected 1,001 as in the manifest
         """
         if found != expected:
-            values = (found, expected)
-            one, two = (f"{v:,}" if isinstance(v, int) else repr(v)[:LONGEST] for v in values)
+            one, two = _shown(found, expected)
             self.report(code, file, f"{name} {one}, expected {two} {by}".rstrip())
 
     def count(self, what: str, number: int = 1) -> None:
@@ -215,3 +218,18 @@ class Findings(Struct):
     def total(self) -> int:
         """Number of violations."""
         return sum(self.counts.values())
+
+
+def _shown(found: object, expected: object) -> list[str]:
+    """Return two values as text; of long texts the part where they begin to differ.
+
+    >>> _shown(1000, True)
+    ['1,000', 'True']
+    """
+    texts = [f"{value:,}" if type(value) is int else repr(value) for value in (found, expected)]
+    if max(map(len, texts)) <= LONGEST:
+        return texts
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(*texts, strict=False))
+    begin = max(0, sum(1 for _ in same) - LONGEST // 2)
+    parts = [text[begin : begin + LONGEST] for text in texts]
+    return [f"{'…' * (begin > 0)}{part}" for part in parts]

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import fields
 
 import msgspec
 from msgspec import Struct, field
@@ -152,7 +153,10 @@ def _check_plan(dataset: Dataset, findings: Findings) -> None:
         ("hashes", hashes, [manifest.tokenizer_sha256, manifest.template_sha256]),
         ("templates", plan.templates if manifest.templates else [], manifest.templates),
         ("units of receipts", units, sealed["units"][: len(units)]),
-        ("options", plan.options, manifest.options),
+        *(
+            (f"option {name}", getattr(plan.options, name), getattr(manifest.options, name))
+            for name in (each.name for each in fields(Options))
+        ),
         ("inputs", [(each.name, each.bytes, each.sha256) for each in plan.inputs], inputs),
         ("columns", plan.columns, manifest.columns),
         ("sources", plan.sources, manifest.sources),

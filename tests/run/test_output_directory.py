@@ -106,6 +106,14 @@ def test_a_damaged_plan_can_be_overwritten_and_a_plan_of_somebody_else_s_is_left
     assert tree(copy) == before
 
 
+def test_a_dataset_without_its_plan_can_be_overwritten(copy: Path, done: Path) -> None:
+    (copy / "plan.json").unlink()
+    with pytest.raises(UsageError, match="Fix: choose another --output, or pass --overwrite"):
+        again()
+    again(overwrite=True)
+    assert tree(copy) == tree(done / "out")
+
+
 def test_a_shard_of_a_plan_that_was_given_up_is_no_stranger(copy: Path) -> None:
     """Killed between its first shard and the receipt of it; then begun otherwise."""
     for path in (*copy.glob("receipts/*"), copy / "manifest.json"):

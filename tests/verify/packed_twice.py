@@ -23,6 +23,12 @@ from reasonpack.verify.findings import Findings
 Json = dict[str, Any]
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 TOKENIZER = FIXTURES / "tokenizer"
+OPTIONS: Json = {
+    "tokenizer": str(TOKENIZER),
+    "on_error": "skip",
+    "packing": True,
+    "max_length": 4096,
+}
 BROKEN = b'{"id": "broken", "messages": []}'
 #: short ones, among them a tool loop; in two files
 FIRST = ("bicycle-chain", "umbrella", "small-talk")
@@ -71,8 +77,7 @@ def pack(folder: Path, files: dict[str, list[bytes]], **asked: Any) -> Packed:
     for name, lines in files.items():
         (folder / name).write_bytes(b"".join(line + b"\n" for line in lines))
     inputs = [folder / name for name in files]
-    options = {"tokenizer": str(TOKENIZER), "on_error": "skip", "packing": True, "max_length": 4096}
-    pack_files(list(map(str, inputs)), folder / "packed", Options(**{**options, **asked}))
+    pack_files(list(map(str, inputs)), folder / "packed", Options(**{**OPTIONS, **asked}))
     return Packed(folder / "packed", inputs)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -40,11 +42,14 @@ from damages import (
     truncate,
     write,
 )
-from packed_twice import FIXTURES, Packed, pack_two
+from packed_twice import FIXTURES, OPTIONS, Packed, pack_two
 from test_optional_columns import DAMAGES as OF_COLUMNS
 
+from reasonpack.datasets.options import Options
+from reasonpack.errors import UsageError
 from reasonpack.rows.content_hash import combined_hash
-from reasonpack.verify.findings import CODES
+from reasonpack.run.pack import pack_files
+from reasonpack.verify.findings import CODES, Findings, fix_of
 
 
 def card(old: str, new: str) -> Damage:
@@ -308,6 +313,46 @@ def test_one_damage_one_code(packed: Packed, code: str, damage: Damage) -> None:
         assert finding.file
         assert "Error)" not in finding.what
         assert "data was truncated" not in finding.what
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("code", "damage"), numbered({code: DAMAGES[code] for code in DAMAGES if code < "RP2"})
+)
+def test_what_explain_says_of_files_helps(
+    good: Packed, packed: Packed, code: str, damage: Damage
+) -> None:
+    damage(packed)
+    fix, found = fix_of(code), packed.verify().listed
+    for path in {packed.directory / finding.file for finding in found}:
+        if "remove" in fix and any("no such file" in finding.what for finding in found):
+            path.unlink(missing_ok=True)
+        elif path.is_symlink():
+            target = path.resolve()
+            path.unlink()
+            (shutil.copytree if target.is_dir() else shutil.copy)(target, path)
+    inputs, again = list(map(str, good.inputs)), partial(pack_files, options=Options(**OPTIONS))
+    if code == "RP003" and packed.json("plan.json")["options"] != good.json("plan.json")["options"]:
+        with pytest.raises(UsageError, match="or pass --overwrite"):
+            again(inputs, packed.directory)
+        fix = "--overwrite"
+    again(inputs, packed.directory, overwrite="--overwrite" in fix)
+    assert packed.verify().total == 0
+
+
+def test_a_long_value_is_shown_where_it_differs() -> None:
+    findings = Findings()
+    findings.compare("RP022", "plan.json", "units", [*range(500), 7], [*range(500), 8])
+    (finding,) = findings.listed
+    assert "499, 7], expected …" in finding.what
+    assert finding.what.endswith("499, 8]")
+
+
+def test_options_that_differ_are_named(packed: Packed) -> None:
+    rejson("plan.json", lambda plan: plan["options"].update(seed=9, shuffle=True))(packed)
+    found = [finding.what for finding in packed.verify().listed]
+    assert "option shuffle True, expected False as in the manifest" in found
+    assert "option seed 9, expected 0 as in the manifest" in found
 
 
 def test_a_null_is_found(tmp_path: Path) -> None:

@@ -24,13 +24,13 @@ from damages import (
     write,
 )
 from packed_twice import Json, Packed, copied
-from test_rows import as_row
 
 from reasonpack.rows.kind import Kind
 from reasonpack.rows.optional import APPLIED, FILLS
 from reasonpack.rows.schema import OPTIONAL, schema
 from reasonpack.verify import shards
 from reasonpack.verify.rows import check_row
+from tests.verify.test_rows import as_row
 
 COLUMNS = [name for name, _ in OPTIONAL]
 
