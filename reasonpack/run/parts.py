@@ -42,10 +42,7 @@ def pack_units(
     parts = parts_of(todo, job.plan, job.places, run)
     every = [part for own in parts.values() for part in own]
     of: dict[str, Any] = {"loaded": loaded, "job": job}
-    several = run.engine == "local" and todo and processes(run, every or todo) > 1
-    if several and start_method() == "fork":
-        with suppress(Exception):  # the units will raise it
-            loaded.load(job.input_bytes)  # once, for all processes
+    load_for_all(loaded, every or todo, job, run)
     if len(every) <= len(todo):
         do_units(todo, partial(process, **of), then, run)
         return
@@ -65,6 +62,14 @@ def pack_units(
         raise
     except RecordError:  # an earlier record may fail too: only whole units tell the first one
         do_units(todo, partial(process, **of), then, replace(run, num_proc=1))
+
+
+def load_for_all(loaded: Loaded, units: Sequence[Unit], job: Job, run: Run) -> None:
+    """Load what units need before several processes are forked for them, so once for all."""
+    several = run.engine == "local" and units and processes(run, units) > 1
+    if several and start_method() == "fork":
+        with suppress(Exception):  # the units will raise it
+            loaded.load(job.input_bytes)
 
 
 def parts_of(

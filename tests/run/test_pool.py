@@ -23,6 +23,7 @@ from reasonpack.errors import ReasonpackError, RecordError, StorageError
 from reasonpack.records.plan import plan
 from reasonpack.records.unit import Unit
 from reasonpack.run import engine, parts
+from reasonpack.run.check.records import check_records
 from reasonpack.run.context import Loaded
 from reasonpack.run.engine import Run, do_units, processes
 from reasonpack.run.pack import pack_files
@@ -257,6 +258,18 @@ def test_what_processes_share_is_loaded_once_before_they_are_forked(
     assert (len(manifest.shards) == 1) == (most == 1)
     if most > 1:
         assert tree(tmp_path / "out") == expected
+
+
+def test_so_it_is_for_a_check(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[int] = []
+    monkeypatch.setattr(parts, "start_method", lambda: "fork")
+    monkeypatch.setattr(Loaded, "load", lambda _, input_bytes: loaded.append(input_bytes))
+    found = [
+        check_records([str(source)], SKIPPING, run(num_proc=number, unit_bytes=UNIT_BYTES)).counts
+        for number in (1, 2)
+    ]
+    assert loaded == [source.stat().st_size]
+    assert found[0] == found[1]
 
 
 PLANNING = """

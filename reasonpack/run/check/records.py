@@ -22,6 +22,7 @@ from reasonpack.run.context import Loaded
 from reasonpack.run.engine import Run, results_of
 from reasonpack.run.named_inputs import unpacked
 from reasonpack.run.pack import all_unknown, opened
+from reasonpack.run.parts import load_for_all
 from reasonpack.run.plan_file import Plan
 from reasonpack.run.unit import Job, lay_out_unit
 from reasonpack.show.rejects import reject_lines, rejected
@@ -73,6 +74,7 @@ def check_records(inputs: Sequence[str], options: Options, run: Run) -> Records:
 
 def _of_units(plan: Plan, job: Job, run: Run, loaded: Loaded) -> Records:
     found = Records(grouping=plan.grouping)
+    load_for_all(loaded, plan.units, job, run)
     for each in results_of(plan.units, partial(_of_unit, loaded=loaded, job=job), run):
         found.counts.add(each.counts)
         found.first = {**each.first, **found.first}
