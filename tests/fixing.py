@@ -189,7 +189,6 @@ WALKS = {
         "test_command_fixes",
     ),
     "context._check_model": "test_model_fixes",
-    "model_layers.read_config": "test_model_fixes",
     "place.unwritable": "a full disk, in test_fault_fixes",
     "ray._ray": "needs Ray, in test_fault_fixes",
     "ray._join": "needs Ray, in test_fault_fixes",

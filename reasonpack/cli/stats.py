@@ -65,8 +65,8 @@ def _shape(
     path: Path | None, hidden_size: int | None, layers: int | None, heads: int | None
 ) -> ModelShape | None:
     """Return the shape of the model to train; None if no option describes it."""
-    from reasonpack.rows.model_layers import read_config  # noqa: PLC0415
     from reasonpack.show.model_shape import ModelShape  # noqa: PLC0415
+    from reasonpack.tokens.files import read_json  # noqa: PLC0415
 
     given = {
         "hidden_size": hidden_size,
@@ -85,4 +85,4 @@ def _shape(
     config = path / "config.json" if path.is_dir() else path
     if not config.exists():
         raise click.UsageError(f"--model-config: {path} holds no config.json.")
-    return ModelShape.of(read_config(config))
+    return ModelShape.of(read_json(config))

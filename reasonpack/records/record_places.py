@@ -35,7 +35,7 @@ from reasonpack.records.unit import (
     located_records,
     read_records,
 )
-from reasonpack.storage.place import Place, unwritable
+from reasonpack.storage.place import Place, writing
 from reasonpack.storage.read import open_bytes, open_file
 
 ENTRY = np.dtype(
@@ -92,11 +92,8 @@ class RecordPlaces:
         unit = Unit(0, 0, name, kind, 0, before.bytes, int(kind == "plain"), before.bytes)
         with open_bytes(place, "plain") as file:
             read = Hashed(blocks_of(file))
-            blocks = iter(read)
-            for where, record in located_records(unit, blocks):
+            for where, record in located_records(unit, read):
                 self._add(group_of(record, where.number), *where)
-            for _ in blocks:  # the rest of the file, for its hash
-                pass
         self.containers.append("plain" if kind == "plain" else "array")
         self.places.append(place)
         return as_read(place, name, before, read.bytes, read.hash.hexdigest())
@@ -110,21 +107,18 @@ class RecordPlaces:
         target, at = self._folder / str(len(self.places)), 0
         of_rows = any(unit.container in {"parquet", "arrow"} for unit in units)
         kind: GroupContainer = "rows" if of_rows else "plain"
-        try:
-            with target.open("wb") as file:
-                for record in (each for unit in units for each in read_records(unit, place)):
-                    line = record.line
-                    if record.row is not None:
-                        line = json.dumps(record.row, default=str).encode()
-                    elif record.where.endswith("]"):
-                        kind = "array"
-                    file.write(line + b"\n")  # `element_record` drops one byte, as for a comma
-                    stop = at + len(line) + 1
-                    number = int(_NUMBER.findall(record.where)[-1])
-                    self._add(group_of(replace(record, line=line), number), number, at, stop)
-                    at = stop
-        except OSError as error:
-            raise unwritable(target, error) from error
+        with writing(target), target.open("wb") as file:
+            for record in (each for unit in units for each in read_records(unit, place)):
+                line = record.line
+                if record.row is not None:
+                    line = json.dumps(record.row, default=str).encode()
+                elif record.where.endswith("]"):
+                    kind = "array"
+                file.write(line + b"\n")  # `element_record` drops one byte, as for a comma
+                stop = at + len(line) + 1
+                number = int(_NUMBER.findall(record.where)[-1])
+                self._add(group_of(replace(record, line=line), number), number, at, stop)
+                at = stop
         self.containers.append(kind)
         self.places.append(target)
         return input_

@@ -7,18 +7,11 @@ onepass row leaks into another. For such models only the npass layout is right.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
-from reasonpack.errors import TokenizerError
-from reasonpack.storage.place import check_regular
-
-CONFIG_LIMIT = 1 << 24
 ATTENTION = frozenset(
     {"attention", "chunked_attention", "full_attention", "global", "hybrid_attention", "local"}
     | {"sliding_attention", "sliding_window", "sparse", "dense", "moe", "mlp"}
@@ -83,35 +76,3 @@ def _window(config: Mapping[str, Any]) -> int | None:
     window = config.get("sliding_window")
     used = config.get("use_sliding_window", True)
     return window if used and isinstance(window, int) and window > 0 else None
-
-
-def read_architecture(directory: Path | None) -> Architecture | None:
-    """Read `config.json` in a tokenizer's directory; return None if there is none.
-
-    Raises:
-        TokenizerError: it is not a JSON object, or too large.
-    """
-    path = directory / "config.json" if directory else None
-    if path is None or not os.path.lexists(path):
-        return None
-    return Architecture.of(read_config(path))
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """Read a model's `config.json`.
-
-    Raises:
-        TokenizerError: it is not a JSON object, or too large.
-    """
-    try:
-        check_regular(path)
-        if path.stat().st_size > CONFIG_LIMIT:
-            raise ValueError(f"has {path.stat().st_size:,} bytes")
-        config = json.loads(path.read_text("utf-8"))
-        if not isinstance(config, dict):
-            raise TypeError("is not a JSON object")
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise TokenizerError(
-            path, error, "a model's configuration", "copy the file again"
-        ) from error
-    return config

@@ -17,7 +17,7 @@ from reasonpack.errors import UsageError
 from reasonpack.records.conversation import Conversation
 from reasonpack.records.options import ignored_fields, renamed_fields, renamed_roles
 from reasonpack.records.reading import Reading
-from reasonpack.rows.model_layers import read_architecture
+from reasonpack.rows.model_layers import Architecture
 from reasonpack.run.splits import key, read_shares, split_of
 from reasonpack.storage.read import fetched
 from reasonpack.templates.behaviour import Behaviour
@@ -25,7 +25,7 @@ from reasonpack.templates.find import load_template
 from reasonpack.templates.learn.learn import learn
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.tokens.fast_backends import AUTO, Choice, Encoder
-from reasonpack.tokens.files import TOKENIZER_FILES
+from reasonpack.tokens.files import TOKENIZER_FILES, read_json
 from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
 from reasonpack.views.chosen import read_train_on
 from reasonpack.views.rendering import Rendering
@@ -243,8 +243,8 @@ def _check_model(tokenizer: Tokenizer, options: Options) -> tuple[str, ...]:
     Raises:
         UsageError: the model has layers that carry state along the row.
     """
-    architecture = read_architecture(tokenizer.directory)
-    if architecture is None or options.layout == "npass":
+    architecture = Architecture.of(read_json(tokenizer.directory / "config.json"))
+    if options.layout == "npass":
         return ()
     if architecture.recurrent and not options.force_onepass:
         raise UsageError(

@@ -119,20 +119,13 @@ def _of_file(unit: Unit, *, do: Callable[[Named], Result], files: Sequence[Named
 
 def processes(run: Run, units: Sequence[Unit]) -> int:
     """Return how many processes do these units: as --num-proc says, else as the input justifies."""
-    most = _most(run, sum(map(unpacked_bytes, units)))
-    return most if run.num_proc else max(1, min(len(units), most))
+    return run.num_proc or max(1, min(len(units), most_processes(run, units)))
 
 
-def processes_a_unit(run: Run, units: Sequence[Unit]) -> int:
-    """Return how many processes there are for each unit, rounded down; 1 on a cluster."""
-    if run.engine != "local" or not units:
-        return 1
-    return _most(run, sum(map(unpacked_bytes, units))) // len(units)
-
-
-def _most(run: Run, input_bytes: int) -> int:
+def most_processes(run: Run, units: Sequence[Unit]) -> int:
     """Return how many processes were asked for, or else so much input justifies."""
-    return run.num_proc or min(usable_cores(), worthwhile_workers(input_bytes))
+    worthwhile = worthwhile_workers(sum(map(unpacked_bytes, units)))
+    return run.num_proc or min(usable_cores(), worthwhile)
 
 
 def backend_advice(input_bytes: int, backend: Choice) -> str | None:

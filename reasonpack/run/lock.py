@@ -28,7 +28,7 @@ from reasonpack.storage.place import (
     join,
     public_name,
     remove,
-    unwritable,
+    writing,
 )
 from reasonpack.storage.publish import publish_text
 from reasonpack.storage.read import read_bytes
@@ -78,20 +78,16 @@ def locked(output: Place, part: str = "") -> Iterator[None]:
 
 @contextlib.contextmanager
 def _by_kernel(path: Path) -> Iterator[None]:
-    try:
+    with writing(path):
         descriptor = _acquire(path)
-    except OSError as error:
-        raise unwritable(path, error) from error
     if descriptor is None:
         with _by_file(path):
             yield
         return
     try:
-        try:
+        with writing(path):
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, msgspec.json.encode(_me()), 0)
-        except OSError as error:
-            raise unwritable(path, error) from error
         yield
     finally:
         with contextlib.suppress(OSError):

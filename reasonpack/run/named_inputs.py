@@ -21,7 +21,7 @@ from reasonpack.errors import StorageError, UsageError
 from reasonpack.run.lock import locked
 from reasonpack.run.output_directory import SPOOL, STDIN_COPY
 from reasonpack.storage.inputs import expand_inputs
-from reasonpack.storage.place import Place, is_url, public_name, unreadable, unwritable
+from reasonpack.storage.place import Place, is_url, public_name, reading, writing
 
 PREFIX = "reasonpack-unpacked-"
 
@@ -67,11 +67,8 @@ def spooled(named: Sequence[tuple[Place, str]], folder: Place) -> Iterator[list[
         return
     with TemporaryDirectory(prefix=SPOOL, dir=folder) as spool:
         copy = Path(spool) / STDIN_COPY
-        try:
-            with copy.open("wb") as file:
-                file.writelines(_blocks())
-        except OSError as error:
-            raise unwritable(copy, error) from error
+        with writing(copy), copy.open("wb") as file:
+            file.writelines(_blocks())
         try:
             yield [(copy if place == STDIN else place, name) for place, name in named]
         except StorageError as error:
@@ -81,10 +78,8 @@ def spooled(named: Sequence[tuple[Place, str]], folder: Place) -> Iterator[list[
 
 
 def _blocks() -> Iterator[bytes]:
-    try:
+    with reading(STDIN_COPY):
         yield from iter(partial(sys.stdin.buffer.read, 1 << 20), b"")
-    except OSError as error:
-        raise unreadable(STDIN_COPY, error) from error
 
 
 @contextmanager

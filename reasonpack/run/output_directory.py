@@ -32,7 +32,7 @@ from reasonpack.storage.place import (
     remove,
     remove_tree,
     shows_half,
-    unwritable,
+    writing,
 )
 from reasonpack.storage.publish import TEMPORARY, publish_once
 from reasonpack.storage.read import read_bytes
@@ -65,11 +65,9 @@ def claimed(output: Place, *, part: str = "", overwrite: bool = False) -> Iterat
     """
     _refuse_foreign(output, overwrite=overwrite)
     if not is_url(output):
-        try:
+        with writing(output):
             for folder in (*reversed(Path(output).parents), Path(output)):
                 folder.mkdir(exist_ok=True)  # `parents=True` would recurse once per folder
-        except OSError as error:
-            raise unwritable(output, error) from error
     with locked(output, part):
         _refuse_foreign(output, overwrite=overwrite)
         if overwrite:
@@ -222,10 +220,8 @@ def begin(output: Place, plan: Plan, known: Plan | None) -> None:
         write_plan(output, plan)
     names = (*DIRECTORIES, *(SHUFFLED_FROM if plan.options.shuffle else ()))
     for name in () if is_url(output) else names:
-        try:
-            Path(output, name).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise unwritable(Path(output, name), error) from error
+        with writing(folder := Path(output, name)):
+            folder.mkdir(parents=True, exist_ok=True)
     refuse_foreign_files(output, {path for unit in plan.units for path in plan.shard_paths(unit)})
 
 

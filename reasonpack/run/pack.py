@@ -206,7 +206,7 @@ def opened(
             more = {"places": tuple(places), "stamps": stamps}
             if calls:
                 more |= {"sources": calls.groups.sources, "input_bytes": calls.new_bytes}
-            yield agreed, Job.of(plan, output, options, **more)
+            yield agreed, Job.of(plan, output, **more)
 
 
 def plan_run(
@@ -272,7 +272,7 @@ def _receipts(
     units = plan.units if units is None else units
     done, todo = done_before(job.home, plan, units, run.watch)
     advice = backend_advice(job.input_bytes if todo else 0, run.backend)
-    for each in advice, disk_advice(job.output, job.options, todo):
+    for each in advice, disk_advice(job.output, plan.options, todo):
         if each:
             run.watch.on_note(each)
     told: set[str] = set()

@@ -23,7 +23,7 @@ from reasonpack.records.plan import divide
 from reasonpack.records.unit import Unit
 from reasonpack.records.unknown import UnknownFieldError
 from reasonpack.run.context import Loaded
-from reasonpack.run.engine import Run, do_units, processes, processes_a_unit
+from reasonpack.run.engine import Run, do_units, most_processes, processes
 from reasonpack.run.plan_file import Plan
 from reasonpack.run.pool import start_method
 from reasonpack.run.unit import Job, lay_out_unit, process, publish_unit
@@ -77,7 +77,8 @@ def parts_of(
 ) -> dict[Unit, list[Unit]]:
     """Divide each unit into a part per process that it gets; empty if that is at most one."""
     one_each = plan.grouping is None and plan.copies is None
-    most = processes_a_unit(run, units) if one_each else 1
+    divides = run.engine == "local" and units and one_each
+    most = most_processes(run, units) // len(units) if divides else 1
     return {unit: divide(unit, places[unit.input], most) for unit in units if most > 1}
 
 
@@ -88,5 +89,5 @@ def _published(unit: Unit, loaded: Loaded, job: Job, parts: Sequence[Laid]) -> R
     whole = Laid()
     for laid in parts:
         whole.add(laid)
-    whole.put_into_rows(job.options)
+    whole.put_into_rows(job.plan.options)
     return publish_unit(unit, job, whole)

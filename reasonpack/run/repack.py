@@ -150,7 +150,7 @@ def _receipts(
         add_receipts(done, todo, do, run)
         return [done[unit.number] for unit in plan.units]
 
-    return in_stages(plan, Job.of(plan, output, plan.options), run, pack)
+    return in_stages(plan, Job.of(plan, output), run, pack)
 
 
 # --- a unit ----------------------------------------------------------------------------
@@ -165,7 +165,7 @@ def repack_unit(unit: Unit, loaded: Loaded, job: Job, each_old: Sequence[Old]) -
         FormatError: a shard of the source is damaged, or lacks views that are to be laid out.
         UsageError: a conversation would be left without any view.
     """
-    old, options = each_old[unit.number], job.options
+    old, options = each_old[unit.number], job.plan.options
     receipt, records = old.receipt, ReadAgain(old, loaded)
     groups = {shard.split: _groups(_samples(old, shard), old) for shard in receipt.shards}
     if options.split != old.limits.options.split:

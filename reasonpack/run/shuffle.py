@@ -56,7 +56,7 @@ def shuffled_unit(unit: Unit, job: Job) -> Receipt:
     unshuffled = join(job.output, UNSHUFFLED)
     receipt = read_receipt(unshuffled, unit.number)
     counts, shards = without_rows(receipt.counts), []
-    for split in job.options.splits:
+    for split in job.plan.options.splits:
         samples, rows = read_bucket(unshuffled, split, unit.number, units=job.units)
         counts.rows += len(rows)
         count_samples(samples, counts)

@@ -59,7 +59,6 @@ class Job(Struct, frozen=True, kw_only=True):
     """What all units of a run have in common.
 
     Attributes:
-        options: those of the plan, with passwords in URLs.
         plan: the plan, without its inputs and units: each process gets it, and they may be many.
         units: how many units there are, for the names of shards.
         input_bytes: size of all units, for calls about that of what records do not repeat; it
@@ -70,7 +69,6 @@ class Job(Struct, frozen=True, kw_only=True):
         unshuffled: whether units are published in buckets, to be shuffled.
     """
 
-    options: Options
     output: Place
     plan: Plan
     units: int
@@ -81,10 +79,9 @@ class Job(Struct, frozen=True, kw_only=True):
     unshuffled: bool = False
 
     @classmethod
-    def of(cls, plan: Plan, output: Place, options: Options, **more: Any) -> Job:
+    def of(cls, plan: Plan, output: Place, **more: Any) -> Job:
         """Make the job of a plan; `more` are fields that the plan does not have."""
         return cls(
-            options=options,
             output=output,
             plan=replace(plan, inputs=[], units=[]),
             units=len(plan.units),
@@ -154,7 +151,7 @@ def publish_shard(
     split: str, rows: Sequence[Sequence[int]], samples: Sequence[Sample], *, unit: Unit, job: Job
 ) -> Shard:
     """Publish the rows of one split, each the indices of its samples, as a shard or in buckets."""
-    options, plan, content = job.options, job.plan, Content()
+    options, plan, content = job.plan.options, job.plan, Content()
     schema_ = shard_schema(options, plan.hashes, plan.columns)
     suffix = "arrow" if job.unshuffled else options.format
     path = shard_path(unit.number, units=job.units, suffix=suffix, split=split)

@@ -24,7 +24,7 @@ from reasonpack.templates.template import SOURCE_LIMIT, ChatTemplate
 def load_template(
     choice: str | None,
     *,
-    directory: Path | None,
+    directory: Path,
     config: Mapping[str, Any],
     special_tokens: Mapping[str, Any] | None = None,
     date: datetime.date | None = None,
@@ -51,7 +51,7 @@ def load_template(
         if "default" not in named:
             known = f"; it has {', '.join(sorted(named))}" if named else ""
             fix = "pass --chat-template FILE, NAME or TEXT"
-            raise UsageError(directory or "tokenizer", f"no chat template{known}", "one", fix)
+            raise UsageError(directory, f"no chat template{known}", "one", fix)
         tools, default = named.get("tool_use"), compile_("chat template", named["default"])
         return default, compile_("chat template tool_use", tools) if tools else default
     if is_text:
@@ -84,13 +84,13 @@ def _file(choice: str, named: Mapping[str, str]) -> Path:
     raise UsageError(where, "no such file", expected, "check the spelling")
 
 
-def read_templates(directory: Path | None, config: Mapping[str, Any]) -> dict[str, str]:
+def read_templates(directory: Path, config: Mapping[str, Any]) -> dict[str, str]:
     """Return the sources of all chat templates of a tokenizer, by name.
 
     `chat_template.jinja` outranks `chat_template` in `tokenizer_config.json`, as in
     transformers; files `additional_chat_templates/NAME.jinja` add further templates.
 
-    >>> read_templates(None, {"chat_template": [{"name": "default", "template": "x"}]})
+    >>> read_templates(Path("nowhere"), {"chat_template": [{"name": "default", "template": "x"}]})
     {'default': 'x'}
     """
     named: dict[str, str] = {}
@@ -103,8 +103,6 @@ def read_templates(directory: Path | None, config: Mapping[str, Any]) -> dict[st
                 what = "chat_template: an entry without name and template"
                 raise TemplateError("tokenizer_config.json", what, "both", "pass --chat-template")
             named[str(entry["name"])] = str(entry["template"])
-    if directory is None:
-        return named
     legacy = directory / "chat_template.json"
     if os.path.lexists(legacy):  # a dangling link is an error, not a missing file
         try:

@@ -22,7 +22,15 @@ HEADROOM = 2 << 30
 """Memory that one compilation or rendering may add to the process, in bytes."""
 
 
-_set_up = threading.local()
+class _SetUp(threading.local):
+    """What `ready_for_bounds` installed in this thread, and what limits its current block."""
+
+    done = timed = False
+    due = math.inf
+    left: float | None = None
+
+
+_set_up = _SetUp()
 
 
 class _OutOfTime(BaseException):
@@ -40,62 +48,33 @@ def out_of_memory(name: str) -> TemplateError:
     return _out_of_bounds(name, f"{HEADROOM / 2**30:g} GiB more")
 
 
-def bounds(name: str) -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def bounds(name: str) -> Iterator[None]:
     """Limit the time and memory of the block, in which the template `name` runs.
 
     The timer needs the main thread, the memory limit Linux; elsewhere only the sandbox's own
-    limits (range, repetition, recursion) hold.
-    """
-    return _Bounds(name) if getattr(_set_up, "done", False) else _bounds_alone(name)
-
-
-@contextlib.contextmanager
-def _bounds_alone(name: str) -> Iterator[None]:
-    with ready_for_bounds(), _Bounds(name):
-        yield
-
-
-class _Bounds:
-    """A block with limits, entered within `ready_for_bounds`.
-
-    The limit is CPU time; the timer measures wall-clock time, which passes at least as fast. A
-    timer set by an earlier block keeps running. When it fires, it is set again to what the current
+    limits (range, repetition, recursion) hold. The limit is CPU time; the timer measures
+    wall-clock time, which passes at least as fast. When it fires, it is set again to what the
     block has left. So a block gets its full CPU time on a busy machine.
     """
-
-    __slots__ = ("_began", "_name", "_seconds")
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __enter__(self) -> None:
-        left: float | None = getattr(_set_up, "left", None)
-        self._seconds = SECONDS if left is None else max(1e-3, min(SECONDS, left))
-        self._began = time.thread_time()
-        # Set first: if the timer fires from here on, it must find this block's deadline.
-        _set_up.due = due = self._began + self._seconds
-        if _set_up.timed and due < _set_up.fires_at:
-            _set_timer(due, self._seconds)
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        _set_up.due = math.inf
-        if getattr(_set_up, "left", None) is not None:
-            _set_up.left -= time.thread_time() - self._began
-        if isinstance(error, _OutOfTime):
-            if self._seconds < SECONDS:
-                raise _out_of_time_together(self._name) from None
-            raise _out_of_bounds(self._name, f"more than {SECONDS:g} s") from None
-
-
-def _set_timer(due: float, seconds: float) -> None:
-    _set_up.fires_at = due
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-
-
-def _out_of_time_together(name: str) -> TemplateError:
-    what = f"took more than {SECONDS_TOGETHER:g} s for a few small conversations"
-    fix = "do not use this template, or mend the loop in it"
-    return TemplateError(name, what, "some milliseconds each", fix)
+    with ready_for_bounds():
+        left, began = _set_up.left, time.thread_time()
+        seconds = SECONDS if left is None else max(1e-3, min(SECONDS, left))
+        _set_up.due = began + seconds
+        if _set_up.timed:
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+        try:
+            yield
+        except _OutOfTime:
+            if seconds == SECONDS:
+                raise _out_of_bounds(name, f"more than {SECONDS:g} s") from None
+            what = f"took more than {SECONDS_TOGETHER:g} s for a few small conversations"
+            fix = "do not use this template, or mend the loop in it"
+            raise TemplateError(name, what, "some milliseconds each", fix) from None
+        finally:
+            _set_up.due = math.inf
+            if left is not None:
+                _set_up.left = left - (time.thread_time() - began)
 
 
 @contextlib.contextmanager
@@ -115,13 +94,12 @@ def ready_for_bounds() -> Iterator[None]:
     Without this, each of them does so itself. Each still has its own time limit; the memory limit
     holds for the whole block.
     """
-    if getattr(_set_up, "done", False):
+    if _set_up.done:
         yield
         return
     with _memory_limit():
         is_main = threading.current_thread() is threading.main_thread()
         _set_up.timed = is_main and hasattr(signal, "setitimer")
-        _set_up.due = _set_up.fires_at = math.inf
         previous = signal.signal(signal.SIGALRM, _on_alarm) if _set_up.timed else None
         _set_up.done = True
         try:
@@ -135,12 +113,11 @@ def ready_for_bounds() -> Iterator[None]:
 
 def _on_alarm(_signum: int, _frame: object) -> None:
     """Interrupt the current block if its CPU time is used up, else set the timer again."""
-    _set_up.fires_at = math.inf
     left = _set_up.due - time.thread_time()
     if left <= 0:
         raise _OutOfTime
     if left < math.inf:
-        _set_timer(_set_up.due, left)
+        signal.setitimer(signal.ITIMER_REAL, left)
 
 
 @contextlib.contextmanager

@@ -81,7 +81,7 @@ class Tokenizer:
     """
 
     source: str
-    directory: Path | None
+    directory: Path
     file: Path | None
     sha256: str
     config: dict[str, Any] = field(repr=False)

@@ -56,11 +56,10 @@ def read_stops(tokenizer: Tokenizer) -> Stops:
     """Read the stop tokens from the tokenizer and the model's files next to it."""
     added = tokenizer.reference.get_added_tokens_decoder()
     named: list[Any] = [tokenizer.special_tokens.get("eos_token")]
-    if tokenizer.directory is not None:
-        for name in ("generation_config.json", "config.json"):
-            ids = _config(tokenizer.directory / name).get("eos_token_id")
-            listed = ids if isinstance(ids, list) else [ids]
-            named += [added[id_].content for id_ in listed if isinstance(id_, int) and id_ in added]
+    for name in ("generation_config.json", "config.json"):
+        ids = _config(tokenizer.directory / name).get("eos_token_id")
+        listed = ids if isinstance(ids, list) else [ids]
+        named += [added[id_].content for id_ in listed if isinstance(id_, int) and id_ in added]
     special = [token.content for token in added.values() if token.special]
     return Stops(_not_white(named), _not_white(special))
 

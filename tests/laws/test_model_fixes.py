@@ -146,7 +146,7 @@ ROWS: Mapping[str, Row] = {
         mend=write("model/generation_config.json", b'{"eos_token_id": 1}'),
     ),
     "a model's configuration that is a list": model(
-        "config.json: is not a JSON object.*Fix: copy the file again", config__json=b"[]"
+        "config.json: is a list, expected a JSON object.*Fix: Fetch", config__json=b"[]"
     ),
     "layers that carry state along a row": model(
         "config.json: .*expected attention layers only.*Fix: pass --layout npass",

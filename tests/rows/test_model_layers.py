@@ -11,7 +11,7 @@ import pytest
 
 from reasonpack.datasets.options import Options
 from reasonpack.errors import TokenizerError, UsageError
-from reasonpack.rows.model_layers import Architecture, read_architecture
+from reasonpack.rows.model_layers import Architecture
 from reasonpack.run.context import load_context
 
 TOKENIZER = Path(__file__).parents[2] / "fixtures" / "tokenizer"
@@ -76,15 +76,14 @@ def test_a_model_of_attention_layers_is_taken(name: str, directory: Path) -> Non
 
 
 def test_no_config_says_nothing() -> None:
-    assert read_architecture(TOKENIZER) is None
-    assert read_architecture(None) is None
+    assert load_context(Options(tokenizer=str(TOKENIZER))).notes == ()
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "[" * 100_000])
 def test_a_broken_config(content: str, directory: Path) -> None:
     (directory / "config.json").write_text(content, "utf-8")
     with pytest.raises(TokenizerError, match=r"config.json.*Fix"):
-        read_architecture(directory)
+        load_context(Options(tokenizer=str(directory), layout="npass"))
 
 
 def test_the_smallest_window_counts() -> None:

@@ -12,14 +12,14 @@ from reasonpack.errors import TemplateError, UsageError
 from reasonpack.templates.find import load_template, read_templates
 
 
-def sources(directory: Path | None, config: dict[str, Any], choice: str | None = None) -> list[str]:
+def sources(directory: Path, config: dict[str, Any], choice: str | None = None) -> list[str]:
     found = load_template(choice, directory=directory, config=config)
     return [template.source for template in found]
 
 
 def test_file_outranks_legacy_file_outranks_config(tmp_path: Path) -> None:
     config = {"chat_template": "config"}
-    assert sources(None, config) == ["config", "config"]
+    assert sources(tmp_path, config) == ["config", "config"]
     (tmp_path / "chat_template.json").write_text('{"chat_template": "legacy"}', "utf-8")
     assert sources(tmp_path, config) == ["legacy", "legacy"]
     (tmp_path / "chat_template.jinja").write_text("file", "utf-8")
@@ -28,9 +28,9 @@ def test_file_outranks_legacy_file_outranks_config(tmp_path: Path) -> None:
 
 def test_tools_have_a_template_of_their_own(tmp_path: Path) -> None:
     entries = [{"name": "default", "template": "a"}, {"name": "tool_use", "template": "b"}]
-    assert sources(None, {"chat_template": entries}) == ["a", "b"]
-    assert sources(None, {"chat_template": entries}, "default") == ["a", "a"]
-    assert sources(None, {"chat_template": entries}, "tool_use") == ["b", "b"]
+    assert sources(tmp_path, {"chat_template": entries}) == ["a", "b"]
+    assert sources(tmp_path, {"chat_template": entries}, "default") == ["a", "a"]
+    assert sources(tmp_path, {"chat_template": entries}, "tool_use") == ["b", "b"]
     (tmp_path / "additional_chat_templates").mkdir()
     (tmp_path / "additional_chat_templates" / "tool_use.jinja").write_text("c", "utf-8")
     (tmp_path / "additional_chat_templates" / "rag.jinja").write_text("d", "utf-8")
@@ -38,22 +38,22 @@ def test_tools_have_a_template_of_their_own(tmp_path: Path) -> None:
     assert sources(tmp_path, {"chat_template": "a"}, "rag") == ["d", "d"]
 
 
-def test_without_a_template_of_its_own_both_are_one_object() -> None:
-    first, second = load_template(None, directory=None, config={"chat_template": "x"})
+def test_without_a_template_of_its_own_both_are_one_object(tmp_path: Path) -> None:
+    first, second = load_template(None, directory=tmp_path, config={"chat_template": "x"})
     assert first is second
 
 
 def test_choice_may_be_a_file_or_a_text(tmp_path: Path) -> None:
     path = tmp_path / "mine.jinja"
     path.write_text("from a file", "utf-8")
-    assert sources(None, {}, str(path)) == ["from a file"] * 2
-    assert sources(None, {}, "{{ messages }}") == ["{{ messages }}"] * 2
+    assert sources(tmp_path, {}, str(path)) == ["from a file"] * 2
+    assert sources(tmp_path, {}, "{{ messages }}") == ["{{ messages }}"] * 2
 
 
 @pytest.mark.parametrize(
     ("choice", "config", "message"),
     [
-        (None, {}, "tokenizer: no chat template, expected one"),
+        (None, {}, "no chat template, expected one"),
         (
             None,
             {"chat_template": [{"name": "rag", "template": ""}]},
@@ -67,9 +67,11 @@ def test_choice_may_be_a_file_or_a_text(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_missing_template_is_a_usage_error(choice: Any, config: Any, message: str) -> None:
+def test_missing_template_is_a_usage_error(
+    choice: Any, config: Any, message: str, tmp_path: Path
+) -> None:
     with pytest.raises(UsageError) as caught:
-        load_template(choice, directory=None, config=config)
+        load_template(choice, directory=tmp_path, config=config)
     assert message in str(caught.value)
 
 
@@ -82,7 +84,7 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(TemplateError, match=r"chat_template\.jinja: .* expected a readable UTF-8"):
         read_templates(tmp_path, {})
     with pytest.raises(TemplateError, match="an entry without name and template"):
-        read_templates(None, {"chat_template": [{"name": "default"}]})
+        read_templates(tmp_path, {"chat_template": [{"name": "default"}]})
 
 
 @pytest.mark.parametrize(
