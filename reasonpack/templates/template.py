@@ -49,7 +49,6 @@ class ChatTemplate:
         choices: variable → the texts and numbers that the template compares it with.
         removed: words that the template deletes from a text, e.g. `/no_think`.
         special_tokens: variables such as `bos_token`, from the tokenizer.
-        date: what `strftime_now` shows; if None, a template that calls it is refused.
         sites: the loops whose output a `Memo` can reuse.
 
     >>> hello = ChatTemplate.compile("{{ messages[0].content }}", name="hello")
@@ -65,7 +64,6 @@ class ChatTemplate:
     choices: Mapping[str, tuple[str | int, ...]] = field(repr=False)
     removed: tuple[str, ...] = field(repr=False)
     special_tokens: Mapping[str, Any] = field(repr=False)
-    date: datetime.date | None
     sites: tuple[Site, ...] = field(repr=False, compare=False)
     _environment: sandbox.Environment = field(repr=False, compare=False)
     _compiled: jinja2.Template = field(repr=False, compare=False)
@@ -79,7 +77,7 @@ class ChatTemplate:
         special_tokens: Mapping[str, Any] | None = None,
         date: datetime.date | None = None,
     ) -> ChatTemplate:
-        """Compile `source`.
+        """Compile `source`; a template that calls `strftime_now` is refused without a `date`.
 
         Raises:
             TemplateError: not a Jinja template, too large, too slow to compile.
@@ -116,7 +114,6 @@ class ChatTemplate:
             choices=choices,
             removed=removed,
             special_tokens=dict(special_tokens or {}),
-            date=date,
             sites=sites,
             _environment=env,
             _compiled=compiled,
