@@ -1,10 +1,6 @@
-"""A unit of a finished dataset → its conversations within new limits, and facts of its records.
+"""A unit of a finished dataset → its conversations within new limits.
 
     its samples ─→ conversations ─→ as they are, or planted again and laid out as `pack` would
-    its records, read again ─→ messages and tools ─→ the split of each id
-                            ├→ roles ─────────────→ the turn of each answer
-                            └→ all fields ────────→ notes, and answers that are not trained
-    groups of calls ─────────────────────────────→ their splits, by their ids alone
 
 Conversations that the new limits do not affect stay as they are. The others, laid out within the
 old limits, have to give the samples that are there; else the samples lack views, and the run is
@@ -13,32 +9,23 @@ refused.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from msgspec import Struct
-from msgspec.structs import replace
 
 from reasonpack.datasets.receipt import Counts, Receipt
 from reasonpack.errors import FormatError, RecordError, UsageError
-from reasonpack.records.unit import read_records
 from reasonpack.rows.encoded_views import without
 from reasonpack.rows.forest import plant
 from reasonpack.rows.replant import LostViewsError, ends_of, views_of
 from reasonpack.rows.sample import Sample, write
-from reasonpack.run.context import Loaded
-from reasonpack.run.conversations import notes_of, parse
-from reasonpack.run.copies import DUPLICATE, Times
 from reasonpack.run.length import LeftOut, Limits
 from reasonpack.run.sources import Source
-from reasonpack.run.splits import read_shares, split_of
-from reasonpack.run.weights import of_answers, weighed_again
+from reasonpack.run.weights import weighed_again
 from reasonpack.run.work import count_laid_out
-from reasonpack.views.chosen import read_train_on
 from reasonpack.wording import count
 
 Group = list[Sample]
@@ -231,120 +218,3 @@ def _content(sample: Sample) -> tuple[bytes, ...]:
     table = (segments.start, segments.visible_until, segments.kind, segments.message)
     extra = (sample.extra[name] for name in sorted(sample.extra))
     return tuple(np.ascontiguousarray(each).tobytes() for each in (*columns, *table, *extra))
-
-
-# --- what only the records tell --------------------------------------------------------
-
-
-class _Facts(NamedTuple):
-    """Facts of a record; only its place if it cannot be read."""
-
-    where: str
-    id: str | None = None
-    split: str = ""
-    turns: Mapping[int, int] = {}
-    notes: Mapping[str, int] = {}
-    answers: int = 0
-    """How many answers are to be trained."""
-
-
-class ReadAgain:
-    """The records of a unit, read when a method first needs them.
-
-    Every method raises a FormatError if an id belongs to no record or to several that differ, and
-    a StorageError if the input cannot be read.
-    """
-
-    def __init__(self, old: Old, loaded: Loaded) -> None:
-        self.old, self._loaded, self.options = old, loaded, loaded.options
-
-    @cached_property
-    def _facts(self) -> list[_Facts]:
-        context, found = self._loaded.context, list[_Facts]()
-        reading = replace(context.reading, weighs=True)  # weights were accepted before
-        trained = read_train_on(self.options.train_on)
-        unit = self.old.receipt.unit
-        for record in read_records(unit, self.old.source.manifest.inputs[unit.input].path):
-            try:
-                chat = parse(record, reading)
-            except RecordError:
-                found.append(_Facts(record.where))  # rejected when it was packed
-                continue
-            turns, notes = of_answers(chat)[1], notes_of(chat, {}, context)
-            answers = len(trained.messages(chat.messages))
-            found.append(_Facts(record.where, chat.id, context.split(chat), turns, notes, answers))
-        return found
-
-    def by_split(self, groups: Sequence[Group]) -> dict[str, list[Group]]:
-        """Return the conversations of each split of the options, in the order of the input."""
-        if self.old.receipt.unit.container == "groups":
-            shares, first = read_shares(self.options.split), dict[str, int]()
-            told = [
-                (first.setdefault(group[0].id, at), split_of(self._own(group).encode(), shares))
-                for at, group in enumerate(groups)
-            ]
-        else:
-            told = self._fact("split", groups)
-        found: dict[str, list[Group]] = {split: [] for split in self.options.splits}
-        for at in sorted(range(len(groups)), key=lambda at: told[at][0]):
-            found[told[at][1]].append(groups[at])
-        return found
-
-    def turns(self, groups: Sequence[Group]) -> dict[str, Mapping[int, int]]:
-        """Return for each id the turns of its answers, by their index in the record."""
-        told = self._fact("turns", groups)
-        return {group[0].id: turns for group, (_, turns) in zip(groups, told, strict=True)}
-
-    def drawn(
-        self, groups: Sequence[Group], times: Times, left: Mapping[str, int]
-    ) -> tuple[dict[str, int], Counts]:
-        """Return how often each conversation is packed; the records have `times` in their order.
-
-        `left` has the number of messages left out before, by id or place in the input.
-
-        Returns:
-            How often, by the id of a conversation and by its place in the input; counts of records
-            that are not taken, and of notes and untrained answers of those that are.
-
-        Raises:
-            FormatError: the records do not give the counts of the unit's receipt.
-        """
-        found, now, was = dict[str, int](), Counts(), Counts()
-        views = {group[0].id: len(ends_of(group)) for group in groups}
-        for facts, often in zip(self._facts, times.tolist(), strict=True):
-            if often == DUPLICATE:
-                continue
-            names = {facts.where} if facts.id is None else {facts.where, facts.id}
-            now.not_taken += often == 0
-            if facts.id in views:
-                missing = facts.answers - views[facts.id]
-                missing -= sum(left.get(name, 0) for name in names)
-                was.note(facts.notes)
-                was.missing_reasoning += missing
-                now.note(facts.notes if often else {})
-                now.missing_reasoning += missing * often
-            for name in names:
-                if found.setdefault(name, often) != often:
-                    raise self.old.untold(f"several conversations have the id {name!r}", IDS)
-        counts = self.old.receipt.counts
-        if (was.notes, was.missing_reasoning) != (counts.notes, counts.missing_reasoning):
-            what = "counts of notes, or of untrained answers, that its records do not give"
-            raise self.old.untold(what, "records that give the counts of each conversation")
-        return found, now
-
-    def _fact(self, name: str, groups: Sequence[Group]) -> list[tuple[int, Any]]:
-        """Return for each conversation its record's number in the unit, and its fact `name`."""
-        known: dict[str, tuple[int, Any]] = {}
-        for place, facts in enumerate(self._facts):
-            value = getattr(facts, name)
-            if facts.id is not None and known.setdefault(facts.id, (place, value))[1] != value:
-                raise self.old.untold(f"several conversations have the id {facts.id!r}", IDS)
-        ids = [group[0].id if group[0].id in known else self._own(group) for group in groups]
-        if missing := next((id_ for id_ in ids if id_ not in known), None):
-            raise self.old.untold(f"conversation {missing!r} has no record in its input", IDS)
-        return [known[id_] for id_ in ids]
-
-    def _own(self, group: Group) -> str:
-        """Return the id of a conversation, without the suffix that marks a copy."""
-        id_ = group[0].id
-        return re.sub(r"#\d+$", "", id_) if self.old.receipt.counts.copies else id_

@@ -36,13 +36,14 @@ from reasonpack.run.copies import INDEX as COPIES
 from reasonpack.run.copies import read_times
 from reasonpack.run.engine import Run
 from reasonpack.run.finish import end, same_files
-from reasonpack.run.finished_unit import Again, Group, Old, ReadAgain
+from reasonpack.run.finished_unit import Again, Group, Old
 from reasonpack.run.length import Limits
 from reasonpack.run.output_directory import at_work, claimed
 from reasonpack.run.pack import ALONE
 from reasonpack.run.plan_copies import with_copies, with_old_copies
 from reasonpack.run.plan_file import PLAN, Plan, new_plan, read_plan
 from reasonpack.run.receipts import add_receipts, done_before
+from reasonpack.run.records_again import ReadAgain
 from reasonpack.run.shuffle import in_stages
 from reasonpack.run.sources import Source, blend_of, longest_view, options_for, read_sources
 from reasonpack.run.unit import Job, publish_unit

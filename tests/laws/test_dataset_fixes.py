@@ -66,8 +66,6 @@ SAME_ID = [
     {"id": "x", "messages": [ASK, {"role": "assistant", "content": str(number)}]}
     for number in range(6)
 ]
-STOP = {"role": "assistant", "content": "4<|im_end|>"}
-KEPT = {"messages": [ASK, STOP, ASK, {"role": "assistant", "content": "4"}]}
 CHECKS: dict[str, CommandRow] = {
     "check rows of our own": (
         [PACK], ["check", "out", *TOKENIZER], 2, "call `reasonpack verify DIR`",
@@ -148,11 +146,6 @@ REPACKS: dict[str, CommandRow] = {
         [PACK, moved("a.jsonl", "b.jsonl")], ["repack", "out:0.5", "-o", "new"], 2,
         "put it there as it was",
         lambda _: (moved("b.jsonl", "a.jsonl")(), ["repack", "out:0.5", "-o", "new"])[1],
-    ),
-    "a share of answers that are context": (
-        [said("b.jsonl", KEPT), packed("b.jsonl", "--on-message-error", "context")],
-        ["repack", "out:1.5", "-o", "new"], 1, "pack the inputs again with the new options",
-        again(*packed("b.jsonl:1.5", "--on-message-error", "context", out="new")),
     ),
     "other splits": (
         [more("--split", "test=0.5", "--shuffle")], [*REPACK, "--split", "test=0.3"], 2,

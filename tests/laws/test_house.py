@@ -157,7 +157,7 @@ TESTED_TOGETHER = {
     "run/test_finish": "show.rejects show.summary",
     "run/test_copies": "run.plan_copies",
     "run/test_pack": "cli.merge run.engine",
-    "run/test_repack": "cli.repack run.finished_unit",
+    "run/test_repack": "cli.repack run.finished_unit run.records_again",
     "show/report/test_report": "cli.report",
     "show/test_row": "cli.inspect cli.inspect_output show.dataset_tokenizer show.message_view",
     "show/test_stats": "cli.stats show.distributions",

@@ -27,6 +27,7 @@ from reasonpack.datasets.receipt import Counts
 from reasonpack.datasets.shards import read_shard
 from reasonpack.errors import FormatError, ReasonpackError, UsageError
 from reasonpack.rows.cut_rows import cut_rows
+from reasonpack.run import records_again
 from reasonpack.run import unit as unit_module
 from reasonpack.run.pack import pack_files
 from reasonpack.run.repack import repack
@@ -458,6 +459,51 @@ def test_a_share_of_a_dataset_is_that_share_of_its_inputs(share: str, tmp_path: 
             assert counted.rejects.keys() >= {"role", "nothing-to-train"}
             assert old is joined or counted.notes
             assert old is not divided or (counted.missing_reasoning and counted.left_out)
+
+
+def noted() -> list[Json]:
+    """Records with an answer that is kept as context, and with one that a template hides."""
+    call = {"function": {"name": "look_up", "arguments": "{}"}, "id": "c", "type": "function"}
+    found = []
+    for at in range(6):
+        asked: Json = {"role": "user", "content": f"{at}+2?"}
+        hidden = {"role": "assistant", "content": "", "tool_calls": [call], "train": False}
+        told = {"role": "tool", "content": f"{at + 2}", "tool_call_id": "c"}
+        kept = {"role": "assistant", "content": f"{at}<|im_end|>"}
+        bare, answer = ({"role": "assistant", "content": f"{at}{more}"} for more in ("", "."))
+        found += [[asked, hidden, told, answer], [asked, kept, asked, answer], [asked, kept]]
+        found += [[asked, kept, asked, bare, asked, hidden, told, answer]]
+    return [{"id": str(at), "messages": each} for at, each in enumerate(found)]
+
+
+@pytest.mark.parametrize("share", [":2.5", "#9"])
+@pytest.mark.parametrize("max_length", [None, 40])
+def test_what_rendered_views_tell_is_counted_for_a_share(
+    share: str, max_length: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it, the counts of a share would be wrong, which is refused."""
+    message = "{{ '<|im_start|>' ~ m.role ~ '\\n' ~ m.content ~ '<|im_end|>\\n' }}"
+    prompt = "{{ '<|im_start|>assistant\\n' if add_generation_prompt }}"
+    options = replace(
+        PLAIN,
+        chat_template="{% for m in messages %}" + message + "{% endfor %}" + prompt,
+        on_error="skip",
+        on_message_error="context",
+        max_length=max_length,
+    )
+    with chdir(tmp_path):
+        write(noted())
+        old = pack_files(["a.jsonl"], Path("old"), options)
+        new = repack([Path(f"old{share}")], Path("new"), {})
+        fresh = pack_files([f"a.jsonl{share}"], Path("fresh"), options)
+        assert old.counts.notes.keys() >= {"hidden-answer", "kept stop-token"}
+        assert bool(old.counts.left_out) == (max_length is not None)
+        assert samples(Path("new"), new) == samples(Path("fresh"), fresh)
+        assert replace(new.counts, rows=0) == replace(fresh.counts, rows=0)
+        assert not verify_dataset(Path("new"), ["a.jsonl"]).total
+        monkeypatch.setattr(records_again, "OF_VIEWS", ())
+        with pytest.raises(FormatError, match="of notes, or of untrained answers, that its"):
+            repack([Path(f"old{share}")], Path("other"), {})
 
 
 @pytest.mark.parametrize(
