@@ -81,9 +81,9 @@ def _check(value: float, path: str, *, weighs: bool, known: bool) -> None:
         what = "got a number other than 0 and 1, expected one of the two"
         raise RecordError("weight", path, what, fix="Write 1 to train the message, 0 not to.")
     if not weighs:
-        what = f"got the weight {value}, expected 0 or 1: no column of weights is planned"
+        what = f"got the weight {value}, expected 0 or 1, as this run writes no weights"
         fix = "Pass --loss-weights data, or write 1 to train it, 0 not to. "
-        fix += "Of calls, write a weight beside the answer."
+        fix += "In a call, write the weight next to the answer."
         raise RecordError("weight", path, what, fix=fix)
     if not LEAST <= value <= MOST:
         what = f"got {value}, expected 0, or {LEAST:f} to {MOST:,.0f}"

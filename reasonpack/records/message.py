@@ -299,5 +299,5 @@ def _refuse_answer_fields(
     }
     for name, value in given.items():
         if value:
-            what = f"{name} on a {role} message, expected it on assistant messages only"
+            what = f"{name} on a {role} message, expected on assistant messages only"
             raise RecordError("role", path, what, fix="Remove the field, or correct the role.")

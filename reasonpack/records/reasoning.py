@@ -259,7 +259,7 @@ def _join(parts: list[Part], path: str) -> tuple[str | None, str | None]:
             raise RecordError("content", at, what, fix=fix)
         if text is None:
             what = f"no text in a {part.type} part, expected some"
-            raise RecordError("missing", at, what, fix='Write "text".')
+            raise RecordError("missing", at, what, fix='Write the text in its field "text".')
     return "".join(texts) if texts else None, "".join(thoughts) if thoughts else None
 
 

@@ -119,7 +119,7 @@ def _function(
     if len(given) > 1 or (name == "parameters" and _is_schema(value)):
         found = f"both {' and '.join(given)}" if len(given) > 1 else "parameters that are a schema"
         what = f"{found}, expected the arguments of a call once"
-        raise RecordError("tools", path, what, fix="Write them as arguments, and nothing else.")
+        raise RecordError("tools", path, what, fix="Write as arguments what the model passed.")
     written = typed(value, dict[str, Any] | str, f"{path}.{name}")
     if not isinstance(written, str):
         if null_is_missing and has_null_key(written):
@@ -154,7 +154,7 @@ def _object_in(text: str, path: str) -> dict[str, Any]:
         raise
     if not isinstance(value, dict):
         what = f"{quoted(text)} is no JSON object, expected the arguments of a call"
-        raise RecordError("tools", path, what, fix="Write {} where there are none.")
+        raise RecordError("tools", path, what, fix="Write an object, {} if there are none.")
     return value
 
 

@@ -331,7 +331,7 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         chat({"role": "user", "content": [{"type": "text"}]}, ANSWER),
         "missing",
         "messages[0].content[0]: no text in a text part, expected some",
-        'Write "text".',
+        'Write the text in its field "text".',
     ),
     "reasoning after text": (
         answer(content=[{"type": "text", "text": "4"}, {"type": "thinking", "thinking": "a"}]),
@@ -354,19 +354,19 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
     "reasoning of a user": (
         chat({"role": "user", "content": "hi", "reasoning": "a"}, ANSWER),
         "role",
-        "messages[0]: reasoning on a user message, expected it on assistant messages only",
+        "messages[0]: reasoning on a user message, expected on assistant messages only",
         MEND,
     ),
     "tool calls of a user": (
         chat({"role": "user", "content": "hi", "tool_calls": [CALL]}, ANSWER),
         "role",
-        "messages[0]: tool calls on a user message, expected it on assistant messages only",
+        "messages[0]: tool calls on a user message, expected on assistant messages only",
         MEND,
     ),
     "a user to train": (
         chat({"role": "user", "content": "hi", "train": True}, ANSWER),
         "role",
-        "messages[0]: a training flag on a user message, expected it on assistant messages only",
+        "messages[0]: a training flag on a user message, expected on assistant messages only",
         MEND,
     ),
     "a call of another type": (
@@ -459,10 +459,10 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
     "a weight": (
         answer(content="4", weight=0.5),
         "weight",
-        "messages[1].weight: got the weight 0.5, expected 0 or 1: no column of weights is planned",
+        "messages[1].weight: got the weight 0.5, expected 0 or 1, as this run writes no weights",
         (
-            "Pass --loss-weights data, or write 1 to train it, 0 not to. Of calls, write a "
-            "weight beside the answer."
+            "Pass --loss-weights data, or write 1 to train it, 0 not to. In a call, write the "
+            "weight next to the answer."
         ),
     ),
     "a number in a flag": (
@@ -607,13 +607,13 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
             "messages[1].tool_calls[0].arguments: '3' is no JSON object, expected the arguments of "
             "a call"
         ),
-        "Write {} where there are none.",
+        "Write an object, {} if there are none.",
     ),
     "arguments under two names": (
         answer(tool_calls=[{"name": "f", "args": {"a": 1}, "arguments": {"b": 1}}]),
         "tools",
         "messages[1].tool_calls[0]: both arguments and args, expected the arguments of a call once",
-        "Write them as arguments, and nothing else.",
+        "Write as arguments what the model passed.",
     ),
     "a tool in the place of its call": (
         answer(tool_calls=[{"name": "f", "parameters": {"type": "object", "properties": {}}}]),
@@ -622,7 +622,7 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
             "messages[1].tool_calls[0]: parameters that are a schema, expected the arguments of a "
             "call once"
         ),
-        "Write them as arguments, and nothing else.",
+        "Write as arguments what the model passed.",
     ),
     "a flag that is a number in quotes": (
         answer(content="4", train="0"),

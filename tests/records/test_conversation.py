@@ -268,7 +268,7 @@ def test_arguments_as_text(written: str, arguments: object) -> None:
 @pytest.mark.parametrize(
     ("written", "reason", "words"),
     [
-        ("[1]", "tools", r"is no JSON object.*Write \{\} where there are none"),
+        ("[1]", "tools", r"is no JSON object.*Write an object, \{\} if there are none"),
         ("", "tools", "is no JSON object"),
         ('{"a": 1', "json", "not JSON at column 8.*Write one whole JSON value"),
         ('{"a": NaN}', "json", "NaN is no JSON number.*Write null"),
