@@ -102,10 +102,11 @@ FIXES: Mapping[str, str] = {
     "RP106": "use a newer version of reasonpack",
     "RP2": "do not train on these rows; if the shards are as pack wrote them (no RP007), it is a "
     "fault in reasonpack: report the row (`reasonpack inspect DIR --row N --boundaries`)",
-    "RP3": "name the inputs that were packed, as they were then; if they are these, pack again "
-    "with --overwrite",
+    "RP3": "name the inputs that were packed, as they were then; if you did, pack again with "
+    "--overwrite",
     "RP301": "name the tokenizer that it was packed with: --tokenizer",
-    "RP302": "name the template that it was packed with: --chat-template",
+    "RP302": "put the template back that it was packed with: in the file of --chat-template, or in "
+    "the directory of the tokenizer, which --tokenizer names",
 }
 """How to mend a violation, by its code or by a prefix of the code."""
 

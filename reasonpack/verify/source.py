@@ -76,7 +76,7 @@ def load_source(
     loaded = _load_tokenizer(manifest, tokenizer)
     hashes = loaded.sha256, manifest.tokenizer_sha256
     findings.compare("RP301", loaded.source, "SHA-256", *hashes)
-    template, rules = load_rules(manifest, loaded)
+    template, rules = _load_rules(manifest, loaded)
     hashes = template.sha256, manifest.template_sha256
     findings.compare("RP302", template.name, "SHA-256", *hashes)
     if findings.total > before:
@@ -158,6 +158,16 @@ def _load_tokenizer(manifest: Manifest, tokenizer: str | None) -> Tokenizer:
     except TokenizerError as error:
         fix = f"{error.fix}; if it has moved, pass --tokenizer"
         raise TokenizerError(error.where, error.what, error.expected, fix) from error
+
+
+def _load_rules(
+    manifest: Manifest, tokenizer: Tokenizer
+) -> tuple[ChatTemplate, tuple[Rules, Rules]]:
+    try:
+        return load_rules(manifest, tokenizer)
+    except UsageError as error:
+        fix = "put the template there that the dataset was packed with"
+        raise UsageError(error.where, error.what, error.expected, fix) from error
 
 
 def _reading(manifest: Manifest, template: ChatTemplate) -> Reading:

@@ -19,6 +19,7 @@ from reasonpack.datasets.options import Options
 from reasonpack.errors import TokenizerError
 from reasonpack.run.pack import pack_files
 from reasonpack.verify.check import verify_dataset
+from reasonpack.verify.findings import fix_of
 
 # --- what the source is --------------------------------------------------------------------------
 
@@ -29,6 +30,7 @@ def test_another_tokenizer_or_template_is_refused(packed: Packed, tmp_path: Path
     template = moved / "chat_template.jinja"
     template.write_text(template.read_text() + "{# #}")
     assert packed.compare(tokenizer=str(moved)).counts == {"RP302": 1}
+    assert "directory of the tokenizer" in fix_of("RP302")
     shutil.copy(TOKENIZER / template.name, template)
     with (moved / "tokenizer.json").open("a") as file:
         file.write("\n")
