@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from reasonpack.datasets.manifest import Manifest
 from reasonpack.datasets.shares import STDIN, read_share
-from reasonpack.errors import RecordError, TokenizerError, UsageError
+from reasonpack.errors import RecordError, TemplateError, TokenizerError, UsageError
 from reasonpack.records.plan import plan
 from reasonpack.records.strict_json import decode
 from reasonpack.records.unit import Record, Unit, read_records
@@ -165,9 +165,9 @@ def _load_rules(
 ) -> tuple[ChatTemplate, tuple[Rules, Rules]]:
     try:
         return load_rules(manifest, tokenizer)
-    except UsageError as error:
+    except (UsageError, TemplateError) as error:
         fix = "put the template there that the dataset was packed with"
-        raise UsageError(error.where, error.what, error.expected, fix) from error
+        raise type(error)(error.where, error.what, error.expected, fix) from error
 
 
 def _reading(manifest: Manifest, template: ChatTemplate) -> Reading:

@@ -127,6 +127,12 @@ VERIFIES: dict[str, CommandRow] = {
         ["verify", "out", "--against", "a.jsonl"], 2, "put the template there that the dataset",
         lambda _: (moved("u.jinja", "t.jinja")(), ["verify", "out", "--against", "a.jsonl"])[1],
     ),
+    "verify with a damaged template": (
+        [lambda: Path("t.jinja").write_text(PLAIN, "utf-8"), more("--chat-template", "t.jinja"),
+         moved("t.jinja", "u.jinja"), lambda: Path("t.jinja").write_text("{% if %}")],
+        ["verify", "out", "--against", "a.jsonl"], 1, "put the template there that the dataset",
+        lambda _: (moved("u.jinja", "t.jinja")(), ["verify", "out", "--against", "a.jsonl"])[1],
+    ),
     "verify calls without their plan": (
         [CALLS, packed("c.jsonl"), WHOLE, NO_PLAN], ["verify", "out", "--against", "c.jsonl"], 2,
         "copy it again from where it was packed", again("verify", "whole", "--against", "c.jsonl"),
