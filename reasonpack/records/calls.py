@@ -159,13 +159,10 @@ def read_session(
 def _decoded(
     record: Record, reading: Reading, decode_line: Callable[[bytes], Any]
 ) -> dict[str, Any]:
-    fields: Any = record.row
-    if fields is None:
+    if record.row is None:
         fields = decode_line(record.line)
     else:
-        strict_json.count_keys(fields)  # refuses values nested too deeply to be copied
-        keep = None if reading.null_arguments == "drop" else _CALL_ARGUMENTS
-        fields = plain(fields, "", null_keys=True, keep=keep)
+        fields = plain(record.row, reading.null_arguments, _CALL_ARGUMENTS)
     if not isinstance(fields, dict):
         fix = 'Write {"messages": […], "response": …}, or another of schemas/call.schema.json.'
         raise wrong_type("", type(fields).__name__, "an object", fix=fix)

@@ -129,11 +129,9 @@ def parse_row(row: dict[str, Any], where: str, *, reading: Reading = DEFAULT) ->
     """
     reading = replace(reading, of_rows=True)
     fields = {name: row[name] for name in _FIELDS if name in row}
-    keep = None if reading.null_arguments == "drop" else _CALL_ARGUMENTS
 
     def decode() -> object:
-        strict_json.count_keys(fields)  # refuses values nested too deeply to be copied
-        return {**row, **plain(fields, "", null_keys=True, keep=keep)}
+        return {**row, **plain(fields, reading.null_arguments, _CALL_ARGUMENTS)}
 
     return _read(decode, where, reading)
 

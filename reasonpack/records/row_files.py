@@ -20,8 +20,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from reasonpack.choices import NullArguments
 from reasonpack.errors import RecordError, StorageError
-from reasonpack.records.strict_json import CHARACTER, NO_NAN, step
+from reasonpack.records.strict_json import CHARACTER, NO_NAN, count_keys, step
 from reasonpack.storage.place import Place, public_name, unreadable
 from reasonpack.storage.read import Container, has_end, lacks_memory, open_arrow
 
@@ -180,18 +181,25 @@ _BYTES = {
 }
 
 
-def plain(value: Any, path: str, *, null_keys: bool, keep: re.Pattern[str] | None = None) -> Any:
-    """Copy a value of a decoded row; refuse texts and numbers that JSON cannot write.
+def plain(fields: Any, null_arguments: NullArguments, arguments: re.Pattern[str]) -> Any:
+    """Copy the fields of a decoded row; refuse texts and numbers that JSON cannot write.
 
-    With `null_keys`, keys whose value is null are left out, but not inside an object whose
-    path `keep` matches.
+    Keys whose value is null are left out, but inside an object whose path `arguments` matches
+    only if `null_arguments` is `drop`.
 
     Raises:
-        RecordError: reason `encoding` (a lone surrogate) or `json` (NaN, an infinity).
+        RecordError: reason `encoding` (a lone surrogate) or `json` (NaN, an infinity, or values
+            nested too deeply).
 
-    >>> plain({"a": None, "b": [{"c": None}]}, "", null_keys=True, keep=re.compile("x"))
-    {'b': [{}]}
+    >>> plain({"a": None, "b": [{"c": None}], "d": {"e": None}}, "keep", re.compile("d"))
+    {'b': [{}], 'd': {'e': None}}
     """
+    count_keys(fields)  # refuses values nested too deeply to be copied
+    return _plain(fields, "", None if null_arguments == "drop" else arguments, null_keys=True)
+
+
+def _plain(value: Any, path: str, keep: re.Pattern[str] | None, *, null_keys: bool) -> Any:
+    """Copy a value; with `null_keys` without null keys, but not inside what `keep` matches."""
     if isinstance(value, str):
         if not value.isascii():
             _check_text(value, path)
@@ -201,13 +209,11 @@ def plain(value: Any, path: str, *, null_keys: bool, keep: re.Pattern[str] | Non
     elif isinstance(value, list):
         if _WHOLE.issuperset(map(type, value)):
             return [*value]  # a shortcut for ids, of which there may be many
-        return [
-            plain(v, f"{path}[{i}]", null_keys=null_keys, keep=keep) for i, v in enumerate(value)
-        ]
+        return [_plain(v, f"{path}[{i}]", keep, null_keys=null_keys) for i, v in enumerate(value)]
     elif isinstance(value, dict):
         null_keys = null_keys and not (keep and keep.fullmatch(path))
         return {
-            k: plain(v, step(path, str(k)), null_keys=null_keys, keep=keep)
+            k: _plain(v, step(path, str(k)), keep, null_keys=null_keys)
             for k, v in value.items()
             if v is not None or not null_keys
         }
