@@ -28,7 +28,7 @@ from reasonpack.run.weights import weighed
 from reasonpack.run.work import Work, ids_of_copies
 from reasonpack.templates.limits import ready_for_bounds
 from reasonpack.tokens.view_tokens import Cutter, CutView
-from reasonpack.views.view import Untrained, each_view
+from reasonpack.views.view import each_view
 
 WRITTEN_AT_ONCE = 64
 """Conversations that are laid out together."""
@@ -84,8 +84,8 @@ class Chats(Work[Record]):
         rendering, train_on = self.context.rendering(conversation), self.options.train_on
         with ready_for_bounds():
             for view in staged("render", each_view(conversation, rendering, train_on=train_on)):
-                if isinstance(view, Untrained):
-                    made.notes[f"kept {view.reason}"] += 1
+                if isinstance(view, str):
+                    made.notes[f"kept {view}"] += 1
                     continue
                 made.notes["hidden-answer"] += view.hidden
                 characters = len(view.prompt) + len(view.completion)

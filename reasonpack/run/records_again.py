@@ -31,7 +31,7 @@ from reasonpack.run.splits import read_shares, split_of
 from reasonpack.run.weights import of_answers
 from reasonpack.templates.limits import ready_for_bounds
 from reasonpack.views.chosen import read_train_on
-from reasonpack.views.view import Untrained, each_view
+from reasonpack.views.view import each_view
 
 OF_VIEWS = ("hidden-answer", "kept ")
 """How notes begin that only the rendered views of a conversation tell."""
@@ -54,8 +54,8 @@ def _notes_of_views(chat: Conversation, context: Context, train_on: str) -> Coun
     notes = Counter[str]()
     with suppress(RecordError), ready_for_bounds():  # else it was rejected when it was packed
         for view in each_view(chat, context.rendering(chat), train_on=train_on):
-            if isinstance(view, Untrained):
-                notes[f"kept {view.reason}"] += 1
+            if isinstance(view, str):
+                notes[f"kept {view}"] += 1
             else:
                 notes["hidden-answer"] += view.hidden
     return notes

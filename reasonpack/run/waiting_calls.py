@@ -39,7 +39,7 @@ from reasonpack.tokens.view_tokens import NO_PART, Border, Cutter, Pieces
 from reasonpack.views.chosen import PARTS, read_train_on
 from reasonpack.views.past import Pasts
 from reasonpack.views.spans import common_beginning
-from reasonpack.views.view import Untrained, View, each_view
+from reasonpack.views.view import View, each_view
 
 VALUES = ("logprobs", "advantages")
 """Values of tokens; if a trained call has none and there is a column, it holds NaN."""
@@ -208,9 +208,9 @@ class GroupReader:
     def _cut_messages(self, said: Conversation, answer: int, notes: Counter[str]) -> CutCall | None:
         with stage("render"):
             view = view_of_call(said, self.context, self.options.train_on, self.pasts)
-        if isinstance(view, Untrained):
-            own = {"missing-reasoning": view.reason, "nothing-to-train": "untrained-call"}
-            notes[own.get(view.reason, f"kept {view.reason}")] += 1
+        if isinstance(view, str):
+            own = {"missing-reasoning": view, "nothing-to-train": "untrained-call"}
+            notes[own.get(view, f"kept {view}")] += 1
             return None
         notes["hidden-answer"] += view.hidden
         if found := self.work.limits.too_long_text(answer, len(view.prompt) + len(view.completion)):
@@ -333,8 +333,8 @@ class CallCutter:
 
 def view_of_call(
     conversation: Conversation, context: Context, train_on: str, pasts: Pasts
-) -> View | Untrained:
-    """Render the view of a call, whose answer is the last message and the only one to train.
+) -> View | str:
+    """Render the view of a call, whose answer, the last message, is trained, or say why it is not.
 
     `pasts` has what was kept of earlier calls of the group.
 
@@ -347,4 +347,4 @@ def view_of_call(
     except RecordError as error:
         if error.reason != "nothing-to-train":
             raise
-        return Untrained(len(conversation.messages) - 1, error.reason)
+        return error.reason

@@ -148,7 +148,7 @@ def example_lines(rendering: Rendering, tokenizer: Tokenizer, *, colour: bool) -
         views = build_views(Conversation("example", "example", story), rendering)
         pieces = Pieces(tokenizer.cut, decode=tokenizer.decode)
         cutter = Cutter(pieces)
-        cut = [cutter.add(view) for view in views.views]
+        cut = [cutter.add(view) for view in views]
         pieces.encode(tokenizer.encode_batch)
         forest = plant(pieces.look_up([cut]))
         (sample,) = write(forest, [("example", lay_out(forest))])

@@ -61,43 +61,17 @@ class View(Struct, frozen=True):
     hidden: int = 0
 
 
-class Untrained(Struct, frozen=True):
-    """A message that was to be trained but stays context.
-
-    Attributes:
-        message: its index.
-        reason: `missing-reasoning` if its prompt opens reasoning that the message does not have,
-            else the reason of the error for which it has no exact view.
-    """
-
-    message: int
-    reason: str
-
-
-class Views(Struct, frozen=True):
-    """The views of a conversation.
-
-    Attributes:
-        views: in the order of the messages; at least one.
-        untrained: messages that stay context.
-    """
-
-    views: tuple[View, ...]
-    untrained: tuple[Untrained, ...]
-
-
 def build_views(
     conversation: Conversation, rendering: Rendering, *, train_on: str = "all"
-) -> Views:
-    """Build the view of every message that is to be trained.
+) -> tuple[View, ...]:
+    """Build the view of every message that is trained, in their order; at least one.
 
     Raises:
         RecordError: a message has no exact view with this template, or nothing is trained.
     """
     with ready_for_bounds():
-        built = list(each_view(conversation, rendering, train_on=train_on))
-    views = tuple(view for view in built if isinstance(view, View))
-    return Views(views, tuple(view for view in built if isinstance(view, Untrained)))
+        built = each_view(conversation, rendering, train_on=train_on)
+        return tuple(view for view in built if isinstance(view, View))
 
 
 def each_view(
@@ -106,9 +80,11 @@ def each_view(
     *,
     train_on: str = "all",
     past: Past | None = None,
-) -> Iterator[View | Untrained]:
-    """Yield the view of every message that is to be trained.
+) -> Iterator[View | str]:
+    """Yield the view of every message that is to be trained, or why it stays context.
 
+    That is `missing-reasoning` if its prompt opens reasoning that the message does not have, else
+    the reason of the error for which it has no exact view.
     One at a time, because together they hold the conversation's text many times. `past` is given
     for a call, of which only the last message is trained; its view has indices of messages in the
     conversation, others in the record.
@@ -127,10 +103,10 @@ def each_view(
         raise
 
 
-def _of_source(view: View | Untrained, sources: Sequence[int]) -> View | Untrained:
+def _of_source(view: View | str, sources: Sequence[int]) -> View | str:
     """Return `view` with message indices of the record instead of the conversation read from it."""
-    if isinstance(view, Untrained):
-        return replace(view, message=sources[view.message])
+    if isinstance(view, str):
+        return view
     spans = tuple(
         span if span.message < 0 else span._replace(message=sources[span.message])
         for span in view.spans
@@ -140,7 +116,7 @@ def _of_source(view: View | Untrained, sources: Sequence[int]) -> View | Untrain
 
 def _each_view(
     conversation: Conversation, rendering: Rendering, train_on: str, past: Past | None
-) -> Iterator[View | Untrained]:
+) -> Iterator[View | str]:
     messages, behaviour = conversation.messages, rendering.behaviour
     refuse_rendered(messages, behaviour)
     chosen = read_train_on(train_on)
@@ -152,7 +128,7 @@ def _each_view(
             text = _text_or_reason(messages[index], prompt, full, index, rendering)
             if isinstance(text, str):
                 untrained[text] += 1
-                yield Untrained(index, text)
+                yield text
                 continue
             history, same = messages[:index], common_beginning(before.text, text.prompt)
             found = find_messages(text.prompt, history, behaviour, written, before.found, same)

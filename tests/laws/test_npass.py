@@ -96,7 +96,7 @@ def laid_out(record: Json | Conversation, chosen: Options) -> LaidOut:
     tokenizer = context.tokenizer
     pieces = Pieces(tokenizer.cut, reach=tokenizer.reach, decode=tokenizer.decode)
     cutter = Cutter(pieces)
-    cut = [cutter.add(view) for view in views.views]
+    cut = [cutter.add(view) for view in views]
     pieces.encode(tokenizer.encode_batch)
     return lay_out_tokens(conversation.id, pieces.look_up([cut]), layout=chosen.layout)
 

@@ -31,7 +31,7 @@ def qwen3() -> Rendering:
 
 
 def views(rendering: Rendering, *messages: dict[str, Any], **fields: Any) -> tuple[View, ...]:
-    return build_views(read(*messages, **fields), rendering).views
+    return build_views(read(*messages, **fields), rendering)
 
 
 def answer(**fields: Any) -> dict[str, Any]:

@@ -242,6 +242,6 @@ NO_THOUGHT = "<think>\n\n</think>\n\n"
     ],
 )
 def test_what_is_trained(name: str, ends: str, completion: str, qwen3: Rendering) -> None:
-    view = build_views(read(records(name)[0]), qwen3).views[0]
+    view = build_views(read(records(name)[0]), qwen3)[0]
     assert view.prompt.endswith(ends)
     assert view.completion == completion

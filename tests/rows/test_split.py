@@ -170,6 +170,14 @@ def test_a_leaf_of_one_sample_goes_on_in_another() -> None:
     assert made.npass_tokens == 8
 
 
+def test_a_branch_goes_on_in_another_sample_behind_where_the_first_leaves_it() -> None:
+    """The answer is written before the other view goes on, with tokens that are not trained."""
+    made, samples = divided([encoded_view([1, 2, 3], [4]), encoded_view([1], [9])], 4)
+    assert [sample.input_ids.tolist() for sample in samples] == [[1, 9], [1, 2, 3, 4]]
+    assert [sample.labels.tolist() for sample in samples] == [[-100, 9], [-100] * 3 + [4]]
+    assert made.extra_tokens == 1
+
+
 def test_hundreds_of_views() -> None:
     """A branch for each, and a history that each goes on from."""
     history: list[int] = []

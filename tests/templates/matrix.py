@@ -149,7 +149,7 @@ def _view(story: tuple[Message, ...], template: ChatTemplate, behaviour: Behavio
     tools = (TOOL,) if any(message.tool_calls for message in story) else None
     conversation = Conversation("golden", "golden", messages, tools)
     try:
-        (view,) = build_views(conversation, Rendering(template, behaviour, {})).views
+        (view,) = build_views(conversation, Rendering(template, behaviour, {}))
     except RecordError as error:
         if error.reason == "nothing-to-train":
             return ["untrained: missing reasoning"]

@@ -55,7 +55,7 @@ def test_content_stays_as_the_record_has_it(name: str, tmp_path: Path) -> None:
     continued = 0
     for messages in [chat(form, turns=turns) for form in FORMS for turns in (1, 2)]:
         conversation = parse_row({"messages": messages}, "record")
-        *_, view = build_views(conversation, both.context.rendering(conversation)).views
+        *_, view = build_views(conversation, both.context.rendering(conversation))
         prompt, completion = ours(both.context, view)
         render = both.library.apply_chat_template
         assert prompt == render(messages[:-1], add_generation_prompt=True, **settings)
@@ -74,7 +74,7 @@ def test_a_template_that_looks_for_tags_is_given_them(name: str, tmp_path: Path)
     for form in FORMS[:4]:
         messages = chat(form, turns=2)
         conversation = parse_row({"messages": messages}, "record")
-        *_, view = build_views(conversation, both.context.rendering(conversation)).views
+        *_, view = build_views(conversation, both.context.rendering(conversation))
         prompt, completion = ours(both.context, view)
         settings = {"return_dict": False, **switches(name)[True]}
         wanted = both.library.apply_chat_template(

@@ -190,7 +190,7 @@ def written(name: str, story: Conversation) -> tuple[str, str] | None:
     *before, last = story.messages
     alone = (*(replace(message, train=False) for message in before), last)
     try:
-        (view,) = build_views(replace(story, messages=alone), rendering(name)).views
+        (view,) = build_views(replace(story, messages=alone), rendering(name))
     except RecordError:
         return None
     return view.prompt, view.completion

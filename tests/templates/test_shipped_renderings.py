@@ -148,7 +148,7 @@ def our_texts(name: str, case: Case) -> tuple[str, str]:
     *before, last = case.messages
     messages = (*(replace(message, train=False) for message in before), last)
     conversation = Conversation("case", "case", messages, case.tools)
-    (view,) = build_views(conversation, rendering(name)).views
+    (view,) = build_views(conversation, rendering(name))
     return view.prompt, view.completion
 
 

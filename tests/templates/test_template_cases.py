@@ -38,7 +38,7 @@ def records(name: str) -> list[dict[str, Any]]:
 
 def views(record: dict[str, Any], chosen: Rendering) -> list[View]:
     read = parse_line(json.dumps(record).encode(), "x:1")
-    return [each for each in build_views(read, chosen).views if isinstance(each, View)]
+    return list(build_views(read, chosen))
 
 
 def ends(record: dict[str, Any], chosen: Rendering, prompt: str, completion: str) -> None:

@@ -228,7 +228,7 @@ def compare_message(
     alone = (*(replace(message, train=False) for message in before), last)
     one = replace(conversation, messages=alone)
     try:
-        (view,) = build_views(one, both.context.rendering(one)).views
+        (view,) = build_views(one, both.context.rendering(one))
     except RecordError:
         return Counter(refused=1)
     prompt, completion = ours(both.context, view)

@@ -31,7 +31,7 @@ from reasonpack.templates.learn import learn
 from reasonpack.tokens.view_tokens import Pieces
 from reasonpack.verify.check import verify_dataset
 from reasonpack.views import view as view_module
-from reasonpack.views.view import Untrained, View
+from reasonpack.views.view import View
 from tests.changed import replace
 
 pytestmark = pytest.mark.long
@@ -336,7 +336,7 @@ def plant(monkeypatch: pytest.MonkeyPatch, planted: Planted) -> None:
 
     each_view = conversations.each_view
 
-    def views(*args: Any, **more: Any) -> Iterator[View | Untrained]:
+    def views(*args: Any, **more: Any) -> Iterator[View | str]:
         for view in each_view(*args, **more):
             changed = isinstance(view, View) and ours[0]
             yield rewritten(view, planted) if changed else view  # type: ignore[arg-type]

@@ -15,9 +15,10 @@ from reasonpack.records.tool_calls import ToolCall
 from reasonpack.rows.kind import Kind
 from reasonpack.templates.behaviour import override
 from reasonpack.templates.learn.learn import learn
+from reasonpack.templates.limits import ready_for_bounds
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.views.rendering import Rendering
-from reasonpack.views.view import View, build_views
+from reasonpack.views.view import View, build_views, each_view
 from tests.changed import replace
 
 TEMPLATES = Path(__file__).parents[2] / "fixtures" / "templates"
@@ -61,7 +62,17 @@ def result(text: str = "Found.") -> Message:
 
 
 def views(chosen: Rendering, *messages: Message, **more: Any) -> tuple[View, ...]:
-    return build_views(Conversation("id", "here:1", messages, **more), chosen).views
+    return build_views(Conversation("id", "here:1", messages, **more), chosen)
+
+
+def outcomes(chosen: Rendering, *messages: Message, **more: Any) -> list[int | str]:
+    """Return of each message to be trained its index, or why it stays context."""
+    conversation = Conversation("id", "here:1", messages, **more)
+    with ready_for_bounds():
+        return [
+            each if isinstance(each, str) else each.message
+            for each in each_view(conversation, chosen)
+        ]
 
 
 def last(chosen: Rendering, *messages: Message, **more: Any) -> tuple[str, str]:

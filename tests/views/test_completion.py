@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from stories import outcomes
 
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message
@@ -15,7 +16,7 @@ from reasonpack.templates.learn.learn import learn
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.views.rendering import Rendering
 from reasonpack.views.tool_calls import are_calls
-from reasonpack.views.view import Untrained, View, build_views
+from reasonpack.views.view import View, build_views
 from tests.changed import replace
 
 TOKENS = [
@@ -37,7 +38,7 @@ def rendering(source: str, eos: tuple[str, ...] = (), **changes: Any) -> Renderi
 
 
 def build(chosen: Rendering, *story: Message, sources: tuple[int, ...] = ()) -> tuple[View, ...]:
-    return build_views(Conversation("id", "here:1", story, sources=sources), chosen).views
+    return build_views(Conversation("id", "here:1", story, sources=sources), chosen)
 
 
 def written(chosen: Rendering, *story: Message) -> tuple[str, str]:
@@ -108,10 +109,8 @@ def test_reasoning_of_a_field_has_a_place_where_the_prompt_opens_one() -> None:
     chosen = rendering(chatml(opens="<think>"))
     prompt, completion = written(chosen, ASK, Message("assistant", "B", "A"))
     assert (prompt, completion) == ("<think>", "A</think>B<|im_end|>")
-    made = build_views(
-        Conversation("id", "here:1", (ASK, Message("assistant", "B"), ASK, chosen_answer())), chosen
-    )
-    assert made.untrained == (Untrained(1, "missing-reasoning"),)
+    story = (ASK, Message("assistant", "B"), ASK, chosen_answer())
+    assert outcomes(chosen, *story) == ["missing-reasoning", 3]
 
 
 def chosen_answer() -> Message:
@@ -351,10 +350,8 @@ def test_one_bad_message_may_stay_context(bad: Message, reason: str) -> None:
     chosen = rendering(chatml())
     assert refusal(chosen, *story_with(bad)).path == "messages[3]"
     chosen = replace(chosen, on_message_error="context")
-    made = build_views(Conversation("id", "here:1", story_with(bad)), chosen)
-    assert [view.message for view in made.views] == [1, 5]
-    assert made.untrained == (Untrained(3, reason),)
-    assert str(bad.content) in made.views[1].prompt
+    assert outcomes(chosen, *story_with(bad)) == [1, reason, 5]
+    assert str(bad.content) in build(chosen, *story_with(bad))[1].prompt
 
 
 def test_a_bad_message_that_the_template_does_not_show_is_refused_all_the_same() -> None:
@@ -373,6 +370,9 @@ def test_messages_are_named_as_the_record_counts_them() -> None:
     views = build(rendering(chatml()), *story[:4], sources=sources[:4])
     assert views[0].message == 2
     assert [span.message for span in views[0].spans][:3] == [0, 1, 1]
+    lacking = (*story, Message("assistant", "B", "A"))
+    kept = replace(rendering(chatml()), on_message_error="context")
+    assert outcomes(kept, *lacking, sources=(*sources, 4)) == [2, "view"]
     bad: Mapping[str, Any] = {"role": "assistant", "content": "B", "reasoning": "A"}
     conversation = Conversation("id", "here:1", (*story, Message(**bad)), sources=(*sources, 4))
     with pytest.raises(RecordError) as caught:

@@ -124,7 +124,7 @@ REFUSALS = {
 
 def build(source: str, story: Story, **changes: Any) -> int:
     chosen: Rendering = rendering(source, **changes)
-    return len(build_views(Conversation("id", "here:1", story), chosen).views)
+    return len(build_views(Conversation("id", "here:1", story), chosen))
 
 
 @pytest.mark.parametrize("name", REFUSALS)
@@ -212,7 +212,7 @@ def test_answers_that_later_prompts_lack_are_counted_once() -> None:
 
     def hidden(source: str) -> list[int]:
         conversation = Conversation("id", "here:1", story)
-        return [view.hidden for view in build_views(conversation, rendering(source)).views]
+        return [view.hidden for view in build_views(conversation, rendering(source))]
 
     assert hidden(SHOWS) == [0, 0]
     assert hidden(chatml()) == [1, 0]  # no calls

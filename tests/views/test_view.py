@@ -17,6 +17,7 @@ from stories import (
     call,
     chatml,
     last,
+    outcomes,
     refusal,
     rendering,
     result,
@@ -29,7 +30,7 @@ from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message
 from reasonpack.records.tool_calls import ToolCall
 from reasonpack.templates.template import ChatTemplate
-from reasonpack.views.view import Untrained, build_views
+from reasonpack.views.view import build_views
 from tests.changed import replace
 
 EXAMPLES = settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
@@ -52,7 +53,7 @@ def test_last_turn_alone_may_be_trained() -> None:
     story = (user(), answer(), user(), call(), result(), answer())
     conversation = Conversation("id", "here:1", story)
     made = build_views(conversation, rendering("stripped"), train_on="last-turn")
-    assert [view.message for view in made.views] == [3, 5]
+    assert [view.message for view in made] == [3, 5]
 
 
 # --- answers without reasoning --------------------------------------------------------------------
@@ -64,9 +65,6 @@ def test_switch_is_off_for_an_answer_without_reasoning() -> None:
     assert completion == "B<|im_end|>"
 
 
-LACKING = Untrained(1, "missing-reasoning")
-
-
 @pytest.mark.parametrize("name", ["thinking_prompt", "stripped"])
 def test_answer_that_lacks_reasoning(name: str) -> None:
     """Once with a prompt that opens reasoning, once with one that leaves it to the model."""
@@ -76,9 +74,8 @@ def test_answer_that_lacks_reasoning(name: str) -> None:
     opened = "<think>\n" if name == "thinking_prompt" else ""
     header = "<|im_start|>user\nA<|im_end|>\n<|im_start|>assistant\n"
 
-    made = build_views(Conversation("id", "here:1", story), chosen)
-    assert ([view.message for view in made.views], made.untrained) == ([3], (LACKING,))
-    assert made.views[0].prompt.startswith(header + "B<|im_end|>\n<|im_start|>user\nC")
+    assert outcomes(chosen, *story) == ["missing-reasoning", 3]
+    assert views(chosen, *story)[0].prompt.startswith(header + "B<|im_end|>\n<|im_start|>user\nC")
 
     first, _ = views(replace(chosen, missing_reasoning="empty-think"), *story)
     assert first.prompt == header + "<think>\n\n</think>\n\n"
@@ -118,8 +115,7 @@ def test_variables_of_user_and_record_win_over_the_switch() -> None:
 @pytest.mark.parametrize(("name", "views"), [("stripped", 1), ("thinking_prompt", 0), ("kept", 0)])
 def test_white_space_is_no_reasoning(name: str, views: int) -> None:
     story = (user(), answer("B", " \n"), user(), answer("D", "R"))
-    made = build_views(Conversation("id", "here:1", story), rendering(name))
-    assert (len(made.views), made.untrained) == (1 + views, (LACKING,) * (1 - views))
+    assert outcomes(rendering(name), *story) == [1 if views else "missing-reasoning", 3]
 
 
 THOUGHT = "{{ '<think>' ~ m.thinking ~ '</think>' if m.thinking }}"

@@ -105,7 +105,7 @@ class Compared:
         """Build the views of a chat; none if it cannot be rendered."""
         context, chat = self.source.context, self.source.chats[number]
         try:
-            built = build_views(chat, context.rendering(chat)).views
+            built = build_views(chat, context.rendering(chat))
         except RecordError:
             return []
         texts = [text for view in built for text in (view.prompt, view.completion)]
