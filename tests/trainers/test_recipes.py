@@ -21,10 +21,9 @@ import tiny  # noqa: E402
 
 # isort: split
 import flash  # noqa: E402
-from kernels import covered, end_to_end  # noqa: E402
 
 from reasonpack.errors import UsageError  # noqa: E402
-from reasonpack.masks import dense, flat, magi, stack  # noqa: E402
+from reasonpack.masks import dense, flat  # noqa: E402
 from reasonpack.rows.kind import Kind  # noqa: E402
 from reasonpack.torch import Collator, RowDataset, RowStream  # noqa: E402
 from reasonpack.torch.stock_attention import varlen_attention  # noqa: E402
@@ -199,8 +198,10 @@ def test_axolotl_is_given_rows_model_and_collator(
     plugin.post_model_load(cfg, model)
     args = transformers.TrainingArguments(output_dir=str(tmp_path / "out"), **STEPS)
     trainer = transformers.Trainer(model=model, args=args, train_dataset=data["train_dataset"])
+    trainer.model_accepts_loss_kwargs = False  # as its trainer does
     plugin.post_trainer_create(cfg, trainer)
     assert trainer.data_collator.mask == "branches"
+    assert trainer.model_accepts_loss_kwargs
     assert trainer.train().training_loss > 0
 
 
@@ -249,30 +250,41 @@ def test_ms_swift_trains_onepass_rows_by_branches(model: Any, swift: Any, tmp_pa
         swift((args, model)).main()
 
 
-def one_layer(seed: int = 0) -> tuple[Any, Any, Any, Any, Any]:
-    """Queries, keys, values `[T, heads, 8]` of a flat batch, its index and what attention gives."""
+def one_layer(dtype: Any = None) -> tuple[Any, Any, Any, Any, Any]:
+    """Queries, keys, values `[T, heads, 8]` of a flat batch, its index and what attention gives.
+
+    Their values are exact in `dtype`."""
     batch = Collator(mask="branches")(rows())
     until = flat(rows())
     total = until.shape[1]
-    torch.manual_seed(seed)
-    q, k, v = (torch.randn(total, heads, 8, dtype=torch.float64) for heads in (4, 2, 2))
+    torch.manual_seed(0)
+    drawn = (torch.randn(total, heads, 8, dtype=torch.float64) for heads in (4, 2, 2))
+    q, k, v = (x.to(dtype or x.dtype).double() for x in drawn)
     seen = torch.from_numpy(dense.visible(until))
     tokens = [x.transpose(0, 1)[None] for x in (q, k, v)]
     out = torch.nn.functional.scaled_dot_product_attention(*tokens, attn_mask=seen, enable_gqa=True)
     return (q, k, v), batch, until, out[0].transpose(0, 1), total
 
 
-def test_torchtitan_attends_by_branches(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("shape", [(-1,), (1, -1)], ids=["tokens", "batch"])  # of main, of 0.3
+def test_torchtitan_attends_by_branches(
+    shape: tuple[int, ...], stand_in: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch.nn.attention import varlen
+
+    def kernel(q: Any, k: Any, v: Any, *sizes: Any, **given: Any) -> Any:
+        assert {x.dtype for x in (q, k, v)} == {torch.bfloat16}
+        return flat_kernel(*(x.double() for x in (q, k, v)), *sizes, **given)
+
     class VarlenMetadata(NamedTuple):
         cu_seq_q: Any
         cu_seq_k: Any
         max_q: int
         max_k: int
+        cu_seq_q_host: Any = None
 
     class VarlenAttention(torch.nn.Module):
-        def forward(self, q: Any, k: Any, v: Any, *, attention_masks: Any, **given: Any) -> Any:
-            assert isinstance(attention_masks, VarlenMetadata)
-            return flat_kernel(q, k, v, *attention_masks, **given)
+        window_size = (-1, 0)
 
     class Trainer:
         def post_dataloading_process(self, input_dict: Any, labels: Any) -> Any:
@@ -283,17 +295,23 @@ def test_torchtitan_attends_by_branches(stand_in: Any, monkeypatch: pytest.Monke
         VarlenAttention=VarlenAttention,
         VarlenMetadata=VarlenMetadata,
     )
+    monkeypatch.setattr(varlen, "varlen_attn", kernel)
     example = imported("torchtitan_varlen", monkeypatch)
-    tokens, batch, until, expected, _ = one_layer()
+    tokens, batch, until, expected, _ = one_layer(dtype=torch.bfloat16)
 
     class Both(example.Branches, Trainer):
         pass
 
     given = {"input": batch["input_ids"], "visible_until": torch.from_numpy(until)}
     _, _, extra = Both().post_dataloading_process(given, batch["labels"])
+    assert isinstance(extra["attention_masks"], VarlenMetadata)
     model = torch.nn.Sequential(VarlenAttention())
     example.attend_by_branches(model)
-    assert torch.allclose(model[0](*tokens, **extra), expected, atol=1e-12)
+    tokens = tuple(x.reshape(*shape, *x.shape[1:]) for x in tokens)
+    out = model[0](*tokens, **extra, enable_gqa=True)
+    assert torch.allclose(out, expected.reshape(out.shape), atol=1e-12)
+    with pytest.raises(UsageError, match="attention: an out_transform"):
+        model[0](*tokens, **extra, out_transform=lambda out, lse: out)
 
 
 def test_verl_attends_by_branches_after_its_all_to_all(
@@ -317,29 +335,44 @@ def test_verl_attends_by_branches_after_its_all_to_all(
         with pytest.raises(UsageError, match=f"{total + 1} tokens, expected {total}, as collated"):
             patched(*padded, None, total + 1, **given)
     assert torch.allclose(out[0], expected, atol=1e-12)
+    match = "model: attention that did not take the branches"
+    with pytest.raises(UsageError, match=match), example.step(batch["branches"], "cpu"):
+        pass  # another attention, or verl without use_remove_padding, which does not patch it
 
 
-def test_nemo_is_given_each_visible_cell_once(
-    stand_in: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class AttnMaskSpec(NamedTuple):
-        q_ranges: Any
-        k_ranges: Any
-        mask_types: Any
-        total_seqlen: int
+@pytest.fixture
+def nemo(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The example over a stand-in for NeMo's MagiAttention: a step's spec, keys made of it."""
+    parent = "nemo_automodel.components.distributed.context_parallel"
+    state = types.SimpleNamespace(spec=None)
+    stand_in(f"{parent}.magi", get_active_attn_spec=lambda: state.spec, _FLEX_KEY_CACHE={})
+    state.keys = sys.modules[f"{parent}.magi"]._FLEX_KEY_CACHE
+    return imported("nemo_prefix_tree", monkeypatch), state
 
-    stand_in(
-        "nemo_automodel.components.distributed.context_parallel.magi", AttnMaskSpec=AttnMaskSpec
-    )
-    example = imported("nemo_magi", monkeypatch)
-    until = stack(rows(), max(row["length"] for row in rows()) + 3)
-    spec = example.spec_of(until)
-    types_of = {"full": magi.FULL, "causal": magi.CAUSAL}
-    found = magi.Slices(
-        np.array(spec.q_ranges),
-        np.array(spec.k_ranges),
-        np.array([types_of[each] for each in spec.mask_types]),
-    )
-    np.testing.assert_array_equal(
-        covered(found, spec.total_seqlen), end_to_end(dense.visible(until))
-    )
+
+def test_nemo_is_given_the_tree_and_shifted_labels(nemo: Any) -> None:
+    batch = nemo[0].collate(rows())
+    lengths, paths = batch["prefix_tree"]
+    bounds = np.cumsum([0, *lengths])
+    total = batch["input_ids"].shape[1]
+    found = np.zeros((total, total), bool)
+    for path in paths:  # a node sees its ancestors, and itself causally
+        for depth, node in enumerate(path):
+            own = slice(bounds[node], bounds[node + 1])
+            for above in path[:depth]:
+                found[own, bounds[above] : bounds[above + 1]] = True
+            found[own, own] |= np.tri(lengths[node], dtype=bool)
+    np.testing.assert_array_equal(found, dense.visible(flat(rows()))[0])
+    labels = np.concatenate([row["labels"] for row in rows()])
+    assert batch["labels"][0].tolist() == [*labels[1:].tolist(), -100]
+    assert batch["position_ids"][0].tolist() == [p for r in rows() for p in r["position_ids"]]
+
+
+def test_nemo_model_that_ignores_the_tree_is_refused(nemo: Any) -> None:
+    example, state = nemo
+    state.spec = object()  # of the first batch
+    state.keys["group"] = "made of it"
+    example.collate(rows())
+    state.keys.clear()
+    with pytest.raises(UsageError, match="model: attention that did not read the prefix_tree"):
+        example.collate(rows())

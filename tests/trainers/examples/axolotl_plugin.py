@@ -6,7 +6,7 @@
     sample_packing: false               # done
     remove_unused_columns: false
 
-Run by hand for two steps on a CPU with axolotl 0.19 and sdpa; here with stand-ins for it.
+Run by hand with axolotl 0.19 and sdpa on a CPU, with the gradients of N-pass; here with stand-ins.
 """
 
 from __future__ import annotations
@@ -43,3 +43,4 @@ class PackedChats(BasePlugin):
             trainer.model, layout=self.rows.layout, packed=self.rows.packed, pad_to_multiple_of=128
         )
         trainer.args.remove_unused_columns = False  # the collator needs the segment columns
+        trainer.model_accepts_loss_kwargs = True  # else a step is the mean of its batches' means

@@ -5,7 +5,7 @@
 
 PACKED is what pack wrote, with --format arrow; --val_dataset may be another. Leave --packing,
 --padding_free and --sequence_parallel_size off: rows are packed, and they make positions anew.
-Run by hand for two steps on a CPU with ms-swift 4.6, --attn_impl sdpa; here with a stand-in for it.
+Run by hand with ms-swift 4.6 and sdpa on a CPU, with the gradients of N-pass; here with a stand-in.
 """
 
 from __future__ import annotations

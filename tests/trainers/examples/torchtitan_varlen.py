@@ -1,7 +1,8 @@
 """torchtitan with its varlen attention: onepass rows by their branches.
 
 `class MyTrainer(Branches, Trainer)`, with the dataset of torchtitan_dataset.py and a model whose
-inner attention is `VarlenAttention`. Read in its code, and run here with stand-ins for it.
+inner attention is `VarlenAttention`; `attend_by_branches(model)` once it is built. Run by hand with
+the model, loss and trainer's preparation of torchtitan 0.3 on a CPU, and the kernel's definition.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.nn.attention import varlen
 from torchtitan.models.common.attention import VarlenAttention, VarlenMetadata
 
+from reasonpack.errors import UsageError
 from reasonpack.torch import BranchIndex, gathered
 from reasonpack.torch.branch_index import branch_index
 
@@ -20,15 +23,20 @@ class BranchMetadata(VarlenMetadata):
 
 
 class BranchAttention(VarlenAttention):
-    """Its own kernel with the keys of each branch's path; q, k and v are `[T, heads, D]`."""
+    """The keys of each branch's path; q, k and v are `[B, L, heads, D]`, or `[T, heads, D]`."""
 
-    def forward(
-        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **given: Any
-    ) -> torch.Tensor:
-        index = given["attention_masks"].index
-        keys, values = (gathered(x.transpose(0, 1)[None], index)[0].transpose(0, 1) for x in (k, v))
-        out: torch.Tensor = super().forward(q, keys, values, **given)
-        return out
+    def forward(self, *qkv: Any, attention_masks: Any, **given: Any) -> Any:
+        if given.get("out_transform") is not None:
+            fix = "take FlexAttention and torchtitan_dataset.BranchMasks"
+            raise UsageError("attention", "an out_transform (sinks)", "none", fix)
+        tokens = (x.reshape(-1, *x.shape[-2:]).to(torch.bfloat16) for x in qkv)
+        heads = [x.transpose(0, 1)[None] for x in tokens]  # [1, heads, T, D]
+        heads[1:] = (gathered(x, attention_masks.index) for x in heads[1:])
+        options = {name: given[name] for name in ("scale", "enable_gqa") if name in given}
+        tokens = (x[0].transpose(0, 1) for x in heads)
+        sizes = attention_masks[:4]
+        out = varlen.varlen_attn(*tokens, *sizes, window_size=self.window_size, **options)
+        return out.reshape(*qkv[0].shape[:-1], -1).to(qkv[0].dtype)
 
 
 class Branches:  # torchtitan's own metadata begins a sequence where a position is 0
@@ -36,13 +44,10 @@ class Branches:  # torchtitan's own metadata begins a sequence where a position 
         until = input_dict.pop("visible_until")
         inputs, labels, extra = super().post_dataloading_process(input_dict, labels)  # type: ignore[misc]
         made = branch_index(until.reshape(-1, until.shape[-1]).cpu().numpy())
-        index = BranchIndex(
-            **{k: v.to(labels.device) if torch.is_tensor(v) else v for k, v in made.items()}
-        )
-        masks = BranchMetadata(
-            index.cu_seqlens_q, index.cu_seqlens_k, index.max_seqlen_q, index.max_seqlen_k
-        )
-        masks.index = index
+        made = {k: v.to(labels.device) if torch.is_tensor(v) else v for k, v in made.items()}
+        sizes = ("cu_seqlens_q", "cu_seqlens_k", "max_seqlen_q", "max_seqlen_k")
+        masks = BranchMetadata(*(made[name] for name in sizes))
+        masks.index = BranchIndex(**made)
         return inputs, labels, {**extra, "attention_masks": masks}
 
 
