@@ -148,7 +148,7 @@ def _in_response(record: Json, name: str) -> list[Found]:
         response = body if isinstance(body, dict) else response
     outer = [response] if is_whole else []
     if isinstance(response, dict) and isinstance(response.get("choices"), list):
-        return [_choice(choice, outer) for choice in response["choices"] or [None]]
+        return [_choice(each, outer) for each in response["choices"]] or [(None, FAILED, outer)]
     if isinstance(response, dict) and isinstance(response.get("output"), list):
         is_none = not response["output"]
         return [(None, FAILED, outer) if is_none else (_items(response), "none", outer)]

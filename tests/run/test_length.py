@@ -137,12 +137,21 @@ def test_a_conversation_of_which_nothing_fits_is_a_reject(call: Call, layout: st
 
 
 def test_skip_rejects_the_whole_conversation(call: Call) -> None:
-    assert call(ALL, "--max-length", "600", "--overlong", "skip")[0] == 3
-    assert [line["reason"] for line in rejects()] == ["overlong"] * 2
+    """Even if all but one of its views fit, and these together."""
+    records = [*ALL, conversation(turns=2, long=1)]
+    assert call(records, "--max-length", "600", "--overlong", "skip")[0] == 3
+    assert [line["reason"] for line in rejects()] == ["overlong"] * 3
     assert rejects()[0]["error"].endswith(", or divide such conversations with --overlong split")
     counts = read_manifest(Path("out")).counts
     assert (counts.packed, counts.divided, counts.left_out) == (1, 0, {})
     assert verify_dataset(Path("out"), ["a.jsonl"]).total == 0
+
+
+def test_skip_rejects_a_view_that_the_model_cannot_attend_over(call: Call) -> None:
+    assert call(ALL, "--max-position", "600", "--overlong", "skip")[0] == 3
+    (line,) = rejects()
+    assert (line["reason"], line["where"]) == ("overlong", "a.jsonl:2")
+    assert "expected at most 600 (--max-position). Fix: raise --max-position" in line["error"]
 
 
 def test_error_stops(call: Call) -> None:

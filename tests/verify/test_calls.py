@@ -236,6 +236,23 @@ READ: dict[str, Any] = {
     "a call that failed": {"messages": [ASK], "response": {"error": {"code": 500}}},
     "an answer in its prompt": {"messages": [ASK, {**ANSWER, "reasoning_content": None}],
                                 "response": ANSWER},
+    "several answers, and beside them how one ended": {
+        "messages": [ASK], "candidates": ["4", "5"], "finish_reason": "length"},
+    "a prompt that is JSON and no messages": {"prompt": "[1, 2]", "response": "3"},
+    "a system text of a rollout before another": {"responses_create_params": {
+        "instructions": "Hi.", "input": [{"role": "system", "content": "Ho."}, ASK]},
+        "response": {"output": [ITEM]}},
+    "a payload of LiteLLM without a response": {"call_type": "acompletion", "status": "failure",
+        "model_parameters": {}, "messages": [ASK]},
+    "no choices": {"messages": [ASK], "response": {"choices": []}},
+    "a choice with a message and a text": {"messages": [ASK], "choices": [
+        {"message": ANSWER, "text": ""}]},
+    "reasoning of Gym's and its summary": {"responses_create_params": {"input": [ASK]},
+        "response": {"output": [{"type": "reasoning", "id": "rs_" + "0" * 32,
+            "content": [{"type": "reasoning_text", "text": "Easy."}],
+            "summary": [{"type": "summary_text", "text": "No."}]}, ITEM]}},
+    "a trace with a reward of null": {"rewards": {"a": None}, "nodes": [
+        {"parent": None, "message": ASK}, {"parent": 0, "message": ANSWER, "sampled": True}]},
 }  # fmt: skip
 
 

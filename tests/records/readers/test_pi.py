@@ -145,8 +145,9 @@ def test_system_messages_together_are_one() -> None:
     found = behind([lines("pi")[0], {"id": "m", "parentId": None, "type": "model_change"}])
     calls, _ = read(behind(found, first, ask, tell, later, ask, tell))
     one, two = calls
-    assert turns([one])[0][0] == ("system", "You watch.\n\n/harbour")
-    assert turns([two])[0][0] == ("system", "Be\nbrief.\n\nYou watch.\n\nNone.")
+    turn = [("user", "East?"), ("assistant", "12")]
+    assert turns([one])[0] == [("system", "You watch.\n\n/harbour"), *turn]
+    assert turns([two])[0] == [("system", "Be\nbrief.\n\nYou watch.\n\nNone."), *turn, *turn]
     assert [
         [tool["function"] for tool in call.conversation.tools or ()]
         for call in calls
