@@ -55,11 +55,14 @@ class WeightedLoss:
     """
 
     accelerator: Any
+    args: Any
     loss_is_scaled_for_ga = True
     """The divisor already covers all batches of a step, so the trainer must not scale again."""
+    model_accepts_loss_kwargs: bool
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
         """Return the batches of a step, and the sum of their weights over all processes."""
+        self.model_accepts_loss_kwargs = True  # else older transformers (5.16) scale again
         batches, _ = super().get_batch_samples(*args, **kwargs)  # type: ignore[misc]
         own = [batch["loss_weights"].sum().to(self.accelerator.device) for batch in batches]
         return batches, self.accelerator.gather(torch.stack(own).sum()).sum() if own else None
@@ -67,7 +70,12 @@ class WeightedLoss:
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Return the loss of one batch, as its share of the loss of the step."""
+        """Return the loss of one batch, as its share of the loss of the step.
+
+        Raises:
+            UsageError: the trainer was told to compute another loss.
+        """
+        self._check_loss()
         labels, weights = inputs["labels"], inputs["loss_weights"]
         applied = ("labels", "loss_weights")
         outputs = model(**{name: value for name, value in inputs.items() if name not in applied})
@@ -77,3 +85,13 @@ class WeightedLoss:
         else:  # gradients are averaged over the processes
             loss = loss / num_items_in_batch * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
+
+    def _check_loss(self) -> None:
+        told = {
+            "label_smoothing_factor": getattr(self.args, "label_smoothing_factor", 0),
+            "compute_loss_func": getattr(self, "compute_loss_func", None),
+            'loss_type="dft"': getattr(self.args, "loss_type", None) == "dft",
+        }
+        if others := [name for name, is_told in told.items() if is_told]:
+            fix = "leave it out, or compute the loss with weighted_loss()"
+            raise UsageError("WeightedLoss", ", ".join(others), "cross entropy alone", fix)

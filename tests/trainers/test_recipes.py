@@ -201,7 +201,7 @@ def test_axolotl_is_given_rows_model_and_collator(
     trainer.model_accepts_loss_kwargs = False  # as its trainer does
     plugin.post_trainer_create(cfg, trainer)
     assert trainer.data_collator.mask == "branches"
-    assert trainer.model_accepts_loss_kwargs
+    assert trainer.model_accepts_loss_kwargs  # else a step is the mean of its batches' means
     assert trainer.train().training_loss > 0
 
 

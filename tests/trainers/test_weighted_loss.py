@@ -7,6 +7,7 @@ formulas of FORMAT.md, written down again here. What two views train is trained 
 from __future__ import annotations
 
 import json
+import types
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -226,8 +227,11 @@ def test_records_with_weights_train_as_npass_does(
 # --- trainers ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("is_old", [False, True], ids=["transformers", "older transformers"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_trainer_takes_the_steps_of_the_weighed_mean(layout: Layout, tmp_path: Path) -> None:
+def test_the_trainer_takes_the_steps_of_the_weighed_mean(
+    layout: Layout, is_old: bool, tmp_path: Path
+) -> None:
     """A step is all rows, in two batches: weight times loss, over the sum of all weights."""
     conversations = [weighed(seed) for seed in range(4)]
     model = tiny.model("qwen3")
@@ -240,6 +244,8 @@ def test_the_trainer_takes_the_steps_of_the_weighed_mean(layout: Layout, tmp_pat
         train_dataset=rows_of(conversations, layout),
         data_collator=weighing(model, layout),
     )
+    if is_old:  # it asks only whether the model takes the number of trained tokens
+        trainer.loss_is_scaled_for_ga, trainer.model_accepts_loss_kwargs = None, False
     trainer.train()
     found = {name: value.detach() - start[name] for name, value in model.named_parameters()}
 
@@ -305,6 +311,20 @@ def test_weights_of_another_shape_are_refused() -> None:
     for given in (torch.ones(1, 2), torch.ones(3), None):
         with pytest.raises(UsageError, match=r"weighted_loss: .*batch as the collator made them"):
             weighted_loss(logits, labels, given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("other", ["label_smoothing_factor", "compute_loss_func", "loss_type"])
+def test_another_loss_is_refused(other: str) -> None:
+    """They did nothing, without a word."""
+    args = types.SimpleNamespace(label_smoothing_factor=0.0, loss_type="nll")
+    trainer = WeightedLoss()
+    trainer.args = args
+    if other == "compute_loss_func":
+        trainer.compute_loss_func = print  # type: ignore[attr-defined]
+    else:
+        setattr(args, other, {"label_smoothing_factor": 0.1, "loss_type": "dft"}[other])
+    with pytest.raises(UsageError, match=f"WeightedLoss: {other}.*expected cross entropy alone"):
+        trainer.compute_loss(None, {})
 
 
 def test_rows_without_weights_are_refused() -> None:

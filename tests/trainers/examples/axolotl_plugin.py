@@ -1,4 +1,4 @@
-"""axolotl: a plugin that trains onepass rows with FlashAttention by their branches.
+"""axolotl: plugins that train onepass rows by their branches, and that divide a step as a whole.
 
     plugins: [axolotl_plugin.PackedChats]
     datasets: [{path: packed}]          # what pack wrote, with --format arrow
@@ -24,7 +24,14 @@ class Rows(RowDataset):
     column_names = None  # of named columns its trainer takes `length` away
 
 
-class PackedChats(BasePlugin):
+class MeanOverStep(BasePlugin):
+    """axolotl divides each accumulated batch by its own trained tokens; this, by those of all."""
+
+    def post_trainer_create(self, cfg: Any, trainer: Any) -> None:
+        trainer.model_accepts_loss_kwargs = True
+
+
+class PackedChats(MeanOverStep):
     def load_datasets(self, cfg: Any, preprocess: bool = False) -> Any:
         self.rows = Rows(cfg.datasets[0]["path"])
         held_out = cfg.test_datasets
@@ -39,8 +46,8 @@ class PackedChats(BasePlugin):
         prepare_model(model)
 
     def post_trainer_create(self, cfg: Any, trainer: Any) -> None:
+        super().post_trainer_create(cfg, trainer)
         trainer.data_collator = collator_for(
             trainer.model, layout=self.rows.layout, packed=self.rows.packed, pad_to_multiple_of=128
         )
         trainer.args.remove_unused_columns = False  # the collator needs the segment columns
-        trainer.model_accepts_loss_kwargs = True  # else a step is the mean of its batches' means
