@@ -157,7 +157,7 @@ WALKS = {
     **dict.fromkeys(
         (
             *("call_plan.check_columns", "call_plan.kind_of_inputs", "call_plan.plan_calls"),
-            "call_plan._field",
+            "call_plan.check_grouping",
             *("calls._kept", "splits._wrong", "waiting_calls.check_columns"),
             *("context.check_rows", "inputs.check_name", "inputs._path_files", "inputs._mode"),
             *("groups.group_name", "groups.one_field", "group_index._refuse_large"),
@@ -188,7 +188,7 @@ WALKS = {
         ),
         "test_command_fixes",
     ),
-    "context._check_model": "test_model_fixes",
+    **dict.fromkeys(("context._check_model", "context.rendering"), "test_model_fixes"),
     "place.unwritable": "a full disk, in test_fault_fixes",
     "ray._ray": "needs Ray, in test_fault_fixes",
     "ray._join": "needs Ray, in test_fault_fixes",

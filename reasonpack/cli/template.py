@@ -27,6 +27,7 @@ def command(*, as_json: bool, **rest: Any) -> None:
 
     options = Options(**rest)
     context = load_context(options)
+    context.check_template()
     rendering = context.without_tools
     if as_json:
         click.echo(json.dumps(show.behaviour_json(rendering, layout=options.layout)))

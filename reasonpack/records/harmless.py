@@ -47,8 +47,8 @@ _OF_A_REQUEST = """
     incomplete_details logit_bias max_completion_tokens max_output_tokens max_tool_calls max_turns
     metadata method min_p min_tokens modalities n native_finish_reason object_type presence_penalty
     previous_response_id prompt_cache_key prompt_cache_retention prompt_tokens repetition_penalty
-    request_kwargs safety_identifier sampling_params save service service_tier session_id
-    skip_special_tokens span_id status_code status_message stop_sequence stop_sequences
+    request_kwargs rollout_id safety_identifier sampling_params save service service_tier sessionId
+    session_id skip_special_tokens span_id status_code status_message stop_sequence stop_sequences
     stop_token_ids store stream stream_options task_id tool_choice top_logprobs trace_id
     trajectory_id truncation user_id verbosity
 """

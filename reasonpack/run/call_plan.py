@@ -144,6 +144,20 @@ def plan_calls(
     return grouped, planned([*ALWAYS, *asked])
 
 
+def check_grouping(options: Options, kind: Kind) -> None:
+    """Check that --group-by is given for inputs that it can group.
+
+    Raises:
+        UsageError: it names a field for inputs of another kind.
+    """
+    if kind == "sessions" and options.group_by != "auto":
+        what = "session files, of which each is a group"
+        raise UsageError(f"--group-by {options.group_by}", what, "auto", "leave the option out")
+    if kind == "chats" and options.group_by not in ("auto", "none"):
+        fix = "pass --input-format calls if they are calls, or leave --group-by out"
+        raise UsageError(f"--group-by {options.group_by}", "chats", "calls", fix)
+
+
 def check_columns(options: Options) -> None:
     """Check the names in --call-columns, for inputs of any kind.
 
@@ -159,12 +173,9 @@ def check_columns(options: Options) -> None:
 
 def _field(options: Options, kind: Kind) -> str:
     """Return the field that groups the records, or `auto`, `NONE` or `FILE`."""
-    if kind != "sessions":
-        return NONE if options.group_by == "none" else options.group_by
-    if options.group_by != "auto":
-        what = "session files, of which each is a group"
-        raise UsageError(f"--group-by {options.group_by}", what, "auto", "leave the option out")
-    return FILE
+    if kind == "sessions":
+        return FILE
+    return NONE if options.group_by == "none" else options.group_by
 
 
 def grouping_note(grouping: Grouping) -> str:

@@ -13,15 +13,15 @@ from msgspec import Struct
 
 from reasonpack.datasets.manifest import Learned, json_hash
 from reasonpack.datasets.options import TRAIN, Options
-from reasonpack.errors import UsageError
+from reasonpack.errors import RecordError, UsageError
 from reasonpack.records.conversation import Conversation
 from reasonpack.records.options import ignored_fields, renamed_fields, renamed_roles
 from reasonpack.records.reading import Reading
 from reasonpack.rows.model_layers import Architecture
 from reasonpack.run.splits import key, read_shares, split_of
 from reasonpack.storage.read import fetched
-from reasonpack.templates.behaviour import Behaviour
-from reasonpack.templates.find import load_template
+from reasonpack.templates.behaviour import UNKNOWN, Behaviour
+from reasonpack.templates.find import LACKING, check_template, load_template
 from reasonpack.templates.learn.learn import learn
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.tokens.fast_backends import AUTO, Choice, Encoder
@@ -51,7 +51,7 @@ class Context(Struct, frozen=True):
     """What the options of a run name, loaded.
 
     Attributes:
-        tokenizer: exact ids for text.
+        tokenizer: exact ids for text; it may lack a chat template.
         without_tools: how conversations without tools are rendered.
         with_tools: how conversations with tools are rendered.
         max_position: tokens of the longest view allowed; None for no limit.
@@ -69,8 +69,19 @@ class Context(Struct, frozen=True):
     shares: Mapping[str, float]
 
     @property
+    def lacks_template(self) -> bool:
+        """Whether there is no chat template, so that only logged token ids can be packed."""
+        return self.without_tools.template.source == LACKING
+
+    def check_template(self) -> None:
+        """Raise UsageError if there is no chat template."""
+        check_template(self.without_tools.template, self.tokenizer.directory)
+
+    @property
     def templates(self) -> list[Learned]:
         """What was learned about each template, for the plan and the manifest."""
+        if self.lacks_template:
+            return []
         found = [self.without_tools, self.with_tools]
         return [_learned(each) for each in found[: 1 + (found[0] is not found[1])]]
 
@@ -85,7 +96,15 @@ class Context(Struct, frozen=True):
         }
 
     def rendering(self, conversation: Conversation) -> Rendering:
-        """Return how a conversation is rendered."""
+        """Return how a conversation is rendered.
+
+        Raises:
+            RecordError: there is no chat template.
+        """
+        if self.lacks_template:
+            what = "no chat template for them, expected one, or ids of prompt and completion"
+            fix = "Pass --chat-template FILE, NAME or TEXT, or log the ids."
+            raise RecordError("template", "messages", what, fix=fix)
         return self.with_tools if conversation.tools else self.without_tools
 
     def split(self, conversation: Conversation) -> str:
@@ -229,7 +248,7 @@ def _note_variables(*renderings: Rendering) -> tuple[str, ...]:
 def _note_eos(tokenizer: Tokenizer, behaviour: Behaviour) -> tuple[str, ...]:
     """Return a note if the model's files do not list the stop token that answers end with."""
     stop = behaviour.answer_stop
-    if not tokenizer.eos or stop.token.strip() in tokenizer.eos:
+    if not tokenizer.eos or behaviour is UNKNOWN or stop.token.strip() in tokenizer.eos:
         return ()
     listed = ", ".join(tokenizer.eos)
     ends = f"answers end with {stop.token!r} ({stop.source})"
@@ -263,14 +282,17 @@ def _check_model(tokenizer: Tokenizer, options: Options) -> tuple[str, ...]:
 
 def _rendering(template: ChatTemplate, tokenizer: Tokenizer, options: Options) -> Rendering:
     variables: dict[str, Any] = json.loads(options.chat_template_kwargs)
-    behaviour = learn(
-        template,
-        tokenizer.added_tokens,
-        variables,
-        special=tokenizer.special,
-        eos=tokenizer.eos,
-        stated=json.loads(options.template_behaviour),
-    )
+    if template.source == LACKING:
+        behaviour = UNKNOWN
+    else:
+        behaviour = learn(
+            template,
+            tokenizer.added_tokens,
+            variables,
+            special=tokenizer.special,
+            eos=tokenizer.eos,
+            stated=json.loads(options.template_behaviour),
+        )
     return Rendering(
         template=template,
         behaviour=behaviour,

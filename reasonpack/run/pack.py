@@ -22,12 +22,14 @@ from reasonpack.datasets.options import Options
 from reasonpack.datasets.receipt import Counts, Receipt
 from reasonpack.errors import FormatError, UsageError
 from reasonpack.records.group_index import Grouped
+from reasonpack.records.plan import InputFile
 from reasonpack.records.plan import plan as cut
 from reasonpack.records.unit import Unit
 from reasonpack.records.unknown import UnknownFieldError, together
 from reasonpack.run.call_plan import INDEX as GROUPS
 from reasonpack.run.call_plan import (
     check_columns,
+    check_grouping,
     formats_of_inputs,
     grouping_note,
     kind_of_inputs,
@@ -231,17 +233,16 @@ def plan_run(
     with stage("plan"):
         grouped, size = None, run.unit_bytes
         formats = formats_of_inputs(files, options)
-        if kind_of_inputs(formats, options) != "chats":
+        kind = kind_of_inputs(formats, options)
+        check_grouping(options, kind)
+        if kind != "chats":
             calls = known_calls(known, files, options, unit_bytes=size, output=output)
             new = partial(plan_calls, files, options, formats, unit_bytes=size, folder=folder)
             grouped, columns = calls or new()
             inputs, units = grouped.inputs, grouped.units
             run.watch.on_note(grouping_note(grouped.grouping))
         else:
-            there, each = known_inputs(known, size), partial(each_file, run=run)
-            weighted = options.loss_weights == "auto"
-            inputs, units = cut(files, unit_bytes=size, known=there, weighted=weighted, each=each)
-            columns = planned_columns(options, inputs)
+            inputs, units, columns = _plan_chats(files, loaded, run, known)
         plan = new_plan(
             options,
             unit_bytes=size,
@@ -259,6 +260,18 @@ def plan_run(
     for note in same_files(plan.inputs) if options.dedup == "none" else ():
         run.watch.on_note(note)
     return plan, grouped, index
+
+
+def _plan_chats(
+    files: Sequence[tuple[Place, str]], loaded: Loaded, run: Run, known: Plan | None
+) -> tuple[list[InputFile], list[Unit], tuple[str, ...]]:
+    """Return the inputs, units and optional columns of chats."""
+    options, size = loaded.options, run.unit_bytes
+    loaded.context.check_template()
+    there, each = known_inputs(known, size), partial(each_file, run=run)
+    weighted = options.loss_weights == "auto"
+    inputs, units = cut(files, unit_bytes=size, known=there, weighted=weighted, each=each)
+    return inputs, units, planned_columns(options, inputs)
 
 
 def _mine(plan: Plan, part: tuple[int, int]) -> list[Unit]:

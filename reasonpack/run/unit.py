@@ -198,6 +198,7 @@ def pack_records(records: Iterable[Record], options: Options, context: Context) 
         expected = "neither, for a table is a part of the input"
         raise UsageError("--dedup, --sample", "one of them", expected, "choose records before")
     columns = planned_columns(options)
+    context.check_template()
     laid = Chats(options, context, columns=columns).lay_out(records)
     if laid.first_error and options.on_error == "stop":
         raise laid.first_error

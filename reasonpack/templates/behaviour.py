@@ -94,6 +94,31 @@ class Behaviour(Struct, frozen=True):
         return self.call_stop if message.tool_calls else self.answer_stop
 
 
+UNKNOWN = Behaviour(
+    forms=Forms(),
+    thinking={},
+    not_thinking={},
+    header="",
+    prompt_opener="",
+    prompt_closed="",
+    opener="",
+    closer="",
+    shows_reasoning=False,
+    strips=("nothing", "nothing"),
+    answer=("", ""),
+    call="",
+    text_call=("", ""),
+    answer_stop=Stop(""),
+    call_stop=Stop(""),
+    ends={},
+    kept_after_user=False,
+    kept_in_loop=False,
+    kept_after_loop=False,
+    ends_generation=(),
+    writes_none=False,
+    asked=(),
+)
+"""In place of what would be learned of a template, if there is none."""
 _OBJECTS = ("forms", "answer_stop", "call_stop")
 
 

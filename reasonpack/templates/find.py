@@ -2,6 +2,8 @@
 
 tokenizer directory ─┐
 --chat-template ─────┴→ ChatTemplate
+
+A tokenizer may have none: calls that were logged in token ids need none.
 """
 
 from __future__ import annotations
@@ -20,6 +22,9 @@ from reasonpack.records.strict_json import quoted
 from reasonpack.storage.place import check_regular
 from reasonpack.templates.template import SOURCE_LIMIT, ChatTemplate
 
+LACKING = "{{ raise_exception('there is no chat template') }}"
+"""Source of the template that stands for the one that a tokenizer does not have."""
+
 
 def load_template(
     choice: str | None,
@@ -35,10 +40,10 @@ def load_template(
     template in addition to `default`, as in transformers.
 
     `choice` is a file, the name of one of the tokenizer's templates, or a template's text; None
-    takes the tokenizer's default. `strftime_now` shows `date`.
+    takes the tokenizer's default, or `LACKING` if it has none. `strftime_now` shows `date`.
 
     Raises:
-        UsageError: there is no such template.
+        UsageError: there is no template of the name `choice`.
         TemplateError: the template does not compile.
     """
 
@@ -50,8 +55,8 @@ def load_template(
     if choice is None:
         if "default" not in named:
             known = f"; it has {', '.join(sorted(named))}" if named else ""
-            fix = "pass --chat-template FILE, NAME or TEXT"
-            raise UsageError(directory, f"no chat template{known}", "one", fix)
+            lacking = compile_(f"no chat template{known}", LACKING)
+            return lacking, lacking
         tools, default = named.get("tool_use"), compile_("chat template", named["default"])
         return default, compile_("chat template tool_use", tools) if tools else default
     if is_text:
@@ -62,6 +67,17 @@ def load_template(
         path = _file(choice, named)
         only = compile_(path.name, _read_text(path))
     return only, only
+
+
+def check_template(template: ChatTemplate, directory: Path) -> None:
+    """Check that a tokenizer's template does not stand for one that it lacks.
+
+    Raises:
+        UsageError: it does.
+    """
+    if template.source == LACKING:
+        fix = "pass --chat-template FILE, NAME or TEXT"
+        raise UsageError(directory, template.name, "one", fix)
 
 
 @lru_cache(maxsize=8)

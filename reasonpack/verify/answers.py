@@ -31,6 +31,11 @@ FAILED = "failed"
 Found = tuple[Any, str, list[Json]]
 """An answer (a message, or a list of items), its role, and the objects around it in the response,
 outermost first, which may hold its id, token ids, logprobs …"""
+IDS = (
+    *("completion_token_ids", "completion_ids", "output_token_ids", "output_ids"),
+    *("response_token_ids", "response_ids", "generation_token_ids", "token_ids"),
+)
+"""Keys of the token ids of a completion."""
 _OF_A_SERVICE = ("model", "usage", "stop_sequence", "container", "context_management")
 
 
@@ -62,7 +67,8 @@ def answers_of(record: Json) -> list[Found]:
     is_empty = "" in (record.get("response"), record.get("completion"))
     last = record.get("messages") or (record.get("request") or {}).get("messages") or [{}]
     answered = isinstance(last, list) and is_of_model(last[-1].get("role") or last[-1].get("from"))
-    if not (is_empty or answered) and ("response" in record or record.get("error")):
+    says_none = {"response", "choices"} & record.keys() or record.get("error")
+    if says_none and not (is_empty or answered):
         return [(None, FAILED, [])]
     return [(_message("", record) if is_empty else None, "none", [])]
 
@@ -156,7 +162,17 @@ def _in_response(record: Json, name: str) -> list[Found]:
         return [(None, FAILED, [])]
     if isinstance(response, dict) and isinstance(response.get("message"), dict):
         return [_candidate(response)]
-    return [(_message(response, record), "none", _named(response))]
+    has_ids = isinstance(response, dict) and isinstance(ids_in(response), list)
+    if has_ids and "role" not in response:
+        found: Found = None, "none", [response]
+    else:
+        found = _message(response, record), "none", _named(response)
+    return [found]
+
+
+def ids_in(value: Json) -> Any:
+    """Return the token ids of a completion in an object; None without any."""
+    return next((value[name] for name in IDS if value.get(name) is not None), None)
 
 
 def _named(message: Any) -> list[Json]:
@@ -166,8 +182,10 @@ def _named(message: Any) -> list[Json]:
 
 def _choice(choice: Any, outer: list[Json]) -> Found:
     message = choice.get("message") if isinstance(choice, dict) else None
+    if message is None and isinstance(choice, dict) and isinstance(ids_in(choice), list):
+        return None, "none", [*outer, choice]
     if not isinstance(message, dict):
-        raise NotChecked("a choice without a message")
+        raise NotChecked("a choice without a message or ids")
     return with_ends({"role": "assistant", **message}, choice), "none", [*outer, choice]
 
 

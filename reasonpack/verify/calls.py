@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from reasonpack.verify.answers import (
     ANSWERS,
     FAILED,
+    IDS,
     NO_CHAT,
     answers_of,
     in_text,
@@ -35,10 +36,6 @@ from reasonpack.verify.reader import read_chat
 
 _PROMPT_IDS = ("prompt_token_ids", "prompt_ids")
 _REQUEST_IDS = ("prompt_token_ids", "token_ids", "input_ids")
-_IDS = (
-    *("completion_token_ids", "completion_ids", "output_token_ids", "output_ids"),
-    *("response_token_ids", "response_ids", "generation_token_ids", "token_ids"),
-)
 _LOGPROBS = (
     *("logprobs", "rollout_logprobs", "rollout_log_probs", "completion_logprobs"),
     *("response_logprobs", "generation_log_probs", "log_probs"),
@@ -60,7 +57,7 @@ _LEVELS = (
 _CHANGES = ("chat_template", "documents", "previous_response_id", "conversation")
 NAMES = ("id", "call_id", "model_call_id")
 _ASKED = ("messages", "prompt", "input")
-_OF_A_CALL = {*_PROMPT_IDS, *_IDS, *ANSWERS}
+_OF_A_CALL = {*_PROMPT_IDS, *IDS, *ANSWERS}
 _LOGS = ("nodes", "traces", "responses_create_params")
 _OTHERS = ("stop", "stop_token_ids", "extra_body")
 
@@ -171,7 +168,7 @@ def _calls(record: Json, reading: Reading) -> Iterator[Call]:
         id_ = str(next((each for each in ids if each not in EMPTY), ""))
         id_ += f"#{number}" if id_ and len(answers) > 1 else ""
         if role == FAILED:
-            if {*_PROMPT_IDS, *_IDS} & record.keys():
+            if {*_PROMPT_IDS, *IDS} & record.keys():
                 raise NotChecked("ids of a call that failed")
             yield Call(id_, None, trained=False)
             continue
@@ -182,8 +179,10 @@ def _calls(record: Json, reading: Reading) -> Iterator[Call]:
 def _call(record: Json, request: Json, answer: Any, levels: list[Json], reading: Reading) -> Call:
     """Read everything of a call except its id and role."""
     places = [record, *levels]
-    prompt, ids = _value(places, _PROMPT_IDS), _value(places, _IDS)
+    prompt, ids = _value(places, _PROMPT_IDS), _value(places, IDS)
     given = [request[name] for name in _REQUEST_IDS if isinstance(request.get(name), list)]
+    held = [place["prompt"] for place in (record, request) if isinstance(place.get("prompt"), dict)]
+    given += [each["token_ids"] for each in held if isinstance(each.get("token_ids"), list)]
     prompt = _value([{"ids": each} for each in [prompt, *given]], ("ids",)) if given else prompt
     if "tokens" in record and isinstance(record["tokens"], list):
         cut = len(record["tokens"]) - record.get("response_length", -1)

@@ -31,6 +31,7 @@ from reasonpack.templates import limits
 
 MODEL = {path.name: path.read_bytes() for path in (FIXTURES / "tokenizer").iterdir()}
 IN_FOLDER = {f"model/{name}": data for name, data in MODEL.items()}
+WITHOUT = {name: data for name, data in IN_FOLDER.items() if "template" not in name}
 TOKENIZER = json.loads(MODEL["tokenizer.json"])
 CONFIG = json.loads(MODEL["tokenizer_config.json"])
 PACK = ["a.jsonl", "--tokenizer", "model"]
@@ -156,6 +157,10 @@ ROWS: Mapping[str, Row] = {
     "no template": model(
         "no chat template, expected one. Fix: pass --chat-template",
         status=2, chat_template__jinja=None, mend=also("--chat-template", PLAIN),
+    ),
+    "no template for calls": Row(
+        {**WITHOUT, "a.jsonl": as_json({"messages": [ASK], "response": "B"})}, PACK,
+        "no chat template for them.*Fix: Pass --chat-template", also("--chat-template", PLAIN),
     ),
     "a template without a name": model(
         "an entry without name and template.*Fix: pass --chat-template",

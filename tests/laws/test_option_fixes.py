@@ -59,6 +59,7 @@ OPTIONS: dict[str, Row] = {
 TRACES = lines(*(call(n, trace_id="a", session_id="b") for n in range(2)))
 LARGE = lines(*(call(n, trace_id="a") for n in range(2)))
 MANY = lines(*(call(n, trace_id="a") for n in range(1_001)))
+PAIRS = lines({"session": 1, "prompt": [ASK], "completion": "4"})
 IDS = {"prompt_ids": [1, 2], "completion_ids": [3, 4]}
 
 
@@ -78,6 +79,10 @@ CALLS: dict[str, Row] = {
     "a field that names no group": calls(
         "Fix: name the field that says which records belong together",
         instead("a.jsonl", "--group-by", "trace_id"), "--group-by", "messages",
+    ),
+    "a field that groups chats": Row(
+        {"a.jsonl": PAIRS}, ["a.jsonl", "--group-by", "session"],
+        "Fix: pass --input-format calls if they are calls", also("--input-format", "calls"), 2,
     ),
     "a group that is too large": calls(
         "Fix: name a field that divides the records further, or raise --max-group-bytes",

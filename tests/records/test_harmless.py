@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from fixing import Pack
 
+from reasonpack.records.call_formats import GROUP_FIELDS
 from reasonpack.records.conversation import Conversation, parse_line
-from reasonpack.records.harmless import HARMLESS, HARMLESS_OF_A_RECORD
+from reasonpack.records.harmless import HARMLESS, HARMLESS_OF_A_CALL, HARMLESS_OF_A_RECORD
 from reasonpack.records.unknown import SIGNAL
 
 SHAPES = sorted((Path(__file__).parent / "shapes").glob("*.jsonl"))
@@ -75,3 +76,7 @@ def test_what_is_called_harmless_could_hardly_be_signal() -> None:
         *("thought_signature", "tool_call_id", "tool_call_ids", "tool_name", "parallel_tool_calls"),
         *("finish_reasons", "is_reasoning_complete", "used_in_training"),
     }
+
+
+def test_what_groups_calls_does_not_count_as_unread() -> None:
+    assert {name.partition(".")[0] for name in GROUP_FIELDS} <= HARMLESS_OF_A_CALL

@@ -148,10 +148,11 @@ def test_the_longest_prefix_is_taken_and_not_the_first() -> None:
     calls = [
         Call("short", [1], [2]),
         Call("long", [1, 5, 6, 7], [3]),
+        Call("between", [1, 9], [2]),
         Call("goes-on", [1, 5, 6, 7, 3, 8], [4]),
     ]
     rows, _ = laid_out(calls)
-    assert rows[0]["input_ids"] == [1, 2, 5, 6, 7, 3, 8, 4]
+    assert rows[0]["input_ids"] == [1, 2, 5, 6, 7, 3, 8, 4, 9, 2]
     assert weights(rows) == expected_weights(calls)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from functools import lru_cache
@@ -656,6 +657,35 @@ def test_calls_in_ids_need_no_text_tokenizer(
     manifest = pack_files([str(source)], tmp_path / "out", options, run=Run(samples=True))
     assert manifest.counts.views == 1
     assert "samples.html" in tree(tmp_path / "out")
+
+
+def test_calls_in_ids_need_no_chat_template(tmp_path: Path) -> None:
+    """Messages beside ids are then not compared; what has no ids says what it needs."""
+    shutil.copy(FIXTURES / "tokenizer" / "tokenizer.json", tmp_path)
+    bare = replace(OPTIONS, tokenizer=str(tmp_path / "tokenizer.json"))
+    asked = {"trace_id": "t", "messages": [said("user", "2+2?")], "response": "4"}
+    calls = [with_ids([5, 6], [7, 8]), {**asked, "prompt_ids": [5, 6], "completion_ids": [9]}]
+    source = written(tmp_path / "calls.jsonl", calls)
+    manifest = pack_files([source], tmp_path / "out", bare)
+    assert (manifest.counts.views, manifest.templates) == (2, [])
+    assert manifest.counts.notes["not-rendered"] == 1
+    found = verify_dataset(tmp_path / "out", [source])
+    assert (found.total, found.warnings, found.unchecked) == (0, [], {})
+    without_ids = written(tmp_path / "messages.jsonl", [asked])
+    with pytest.raises(RecordError, match="messages: no chat template for them, expected one, or"):
+        pack_files([without_ids], tmp_path / "other", bare)
+    with pytest.raises(UsageError, match="no chat template, expected one"):
+        pack_files([str(FIXTURES / "chats.jsonl")], tmp_path / "other", bare)
+
+
+@pytest.mark.parametrize("said_so", [{"response": ""}, {"response": None}, {"choices": []}])
+def test_the_first_call_of_a_log_may_have_no_answer(said_so: Json, tmp_path: Path) -> None:
+    """It is one of a log of calls, and no chat whose answer is missing."""
+    asked = {"trace_id": "t", "messages": [said("user", "2+2?")]}
+    manifest, (row,) = packed(tmp_path, [{**asked, **said_so}, {**asked, "response": "4"}])
+    assert len(row["call_id"]) == manifest.counts.views == 1
+    notes = manifest.counts.notes
+    assert notes.get("failed-call", 0) + notes.get("empty-generation", 0) == 1
 
 
 def test_the_backend_is_chosen_by_the_text_that_calls_do_not_repeat(

@@ -9,7 +9,7 @@ import pytest
 from rendered import compiled
 
 from reasonpack.errors import TemplateError, UsageError
-from reasonpack.templates.find import load_template, read_templates
+from reasonpack.templates.find import LACKING, check_template, load_template, read_templates
 
 
 def sources(directory: Path, config: dict[str, Any], choice: str | None = None) -> list[str]:
@@ -53,12 +53,6 @@ def test_choice_may_be_a_file_or_a_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("choice", "config", "message"),
     [
-        (None, {}, "no chat template, expected one"),
-        (
-            None,
-            {"chat_template": [{"name": "rag", "template": ""}]},
-            "no chat template; it has rag, expected one",
-        ),
         ("nowhere.jinja", {}, "--chat-template 'nowhere.jinja': no such file"),
         (
             "rga",
@@ -73,6 +67,23 @@ def test_missing_template_is_a_usage_error(
     with pytest.raises(UsageError) as caught:
         load_template(choice, directory=tmp_path, config=config)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({}, "no chat template, expected one"),
+        ({"chat_template": [{"name": "rag", "template": ""}]}, "no chat template; it has rag, exp"),
+    ],
+)
+def test_a_tokenizer_may_lack_a_template_until_one_is_needed(
+    config: Any, message: str, tmp_path: Path
+) -> None:
+    plain, tools = load_template(None, directory=tmp_path, config=config)
+    assert plain is tools
+    assert plain.source == LACKING
+    with pytest.raises(UsageError, match=message):
+        check_template(plain, tmp_path)
 
 
 def test_broken_files_are_named(tmp_path: Path) -> None:

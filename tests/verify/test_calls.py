@@ -104,6 +104,10 @@ READ: dict[str, Any] = {
     "a pair of lists": {"prompt": [ASK], "chosen": [ANSWER], "rejected": [ASK, ANSWER]},
     "a pair without a prompt": {"chosen": [ASK, ANSWER], "rejected": [ASK, {
         "role": "assistant", "content": "5"}]},
+    "ids beside the text of a completion": {"request": {"prompt": "2+2?"}, "response": {
+        "prompt_token_ids": [5], "choices": [{"text": "4", "token_ids": [7]}]}},
+    "ids in objects": {"prompt": {"token_ids": [5]}, "response": {"token_ids": [7]}, "reward": 1},
+    "no choices beside the messages": {"id": "c", "messages": [ASK], "choices": []},
     "candidates": {"id": "c", "messages": [ASK], "candidates": ["1", ANSWER, {
         "message": ANSWER, "reward": 1, "finish_reason": "length"}, {"id": "d", "text": "4"}]},
     "a batch": {"custom_id": "x", "request": {"body": {"messages": [ASK]}}, "response": {

@@ -75,6 +75,8 @@ from reasonpack.records.value_types import typed, wrong_type
 PAIR: tuple[Role, ...] = ("chosen", "rejected")
 ANSWERS = ("response", "completion", "choices", "candidates", "output", *PAIR)
 """Names of the fields that hold answers."""
+_SAY_NONE = ("response", "choices")
+"""Those that, if they hold nothing, say that the call has no answer."""
 IDS = ("id", "call_id", "model_call_id")
 """Names of the field that has the call's own id."""
 LISTS = ("calls", "steps")
@@ -124,9 +126,10 @@ def is_call(record: object) -> bool:
     has_ids = isinstance(record.get("tokens"), list) and "response_length" in record
     answers = _names_of_answers(record)
     asked = [name for name in (*PROMPTS, "request") if not is_absent(record.get(name))]
-    answers += ["request"] if "request" in asked and {"response", "error"} & record.keys() else []
+    says_none = {*_SAY_NONE, *(("error",) if "request" in asked else ())} & record.keys()
     is_pair = all(isinstance(record.get(name), list) for name in PAIR)
-    return has_ids or is_pair or bool(ids_in(record) or (answers and asked))
+    answered = bool(answers or says_none or record.get("error"))
+    return has_ids or is_pair or bool(ids_in(record) or (answered and asked))
 
 
 def ids_in(record: Mapping[str, Any]) -> set[str]:
@@ -200,7 +203,7 @@ def calls_of(
 
 def _failed(own: Level, prompt: Any) -> bool:
     """Return whether a call says that it has no answer; rows leave out a null `response`."""
-    said = {"response", *(("request",) if own.reading.of_rows else ())} & own.fields.keys()
+    said = {*_SAY_NONE, *(("request",) if own.reading.of_rows else ())} & own.fields.keys()
     last = prompt[-1] if isinstance(prompt, list) and prompt else prompt
     return bool(last and (said or own.fields.get("error"))) and not is_answer(last)
 
@@ -303,8 +306,7 @@ def _refuse_shared(own: Level) -> None:
 
 
 def _add_answer(draft: CallDraft, answer: Answer) -> None:
-    draft.answer = answer.items
-    draft.places["completion"] = answer.place
+    draft.answer, draft.places["completion"] = answer.items, answer.place
     if not answer.is_list:
         draft.places["completion[0]"] = answer.place
     draft.continues = answer.continues
@@ -323,10 +325,8 @@ def _refuse_unseen(draft: CallDraft, asked: Sequence[Level], answer: Answer | No
     refuse_changes([*asked, *(answer.levels if answer else ())])
     raw_prompt = draft.place("prompt").endswith("request.prompt") and isinstance(draft.prompt, str)
     if answer and (answer.is_raw or raw_prompt):
-        what = (
-            "a text prompt of a completion endpoint, which holds the tokens of the chat template, "
-            "expected messages or token ids"
-        )
+        what = "a text prompt of a completion endpoint, which holds the tokens of the chat "
+        what += "template, expected messages or token ids"
         fix = "Log the messages, or the ids of prompt and completion (return_token_ids in vLLM)."
         raise RecordError("content", draft.place("prompt"), what, fix=fix)
     stops = any(not is_absent(each.get(name)) for each in asked for name in STOPS)

@@ -64,6 +64,7 @@ def check_tokens(files: Sequence[Place], chats: Sequence[str], options: Options)
         ReasonpackError: an input cannot be read.
     """
     context = load_context(options)
+    context.check_template()
     reader = Reader(context)
     findings = Findings(source=read_source(chats, options, context) if chats else None)
     compared = Compared(findings.source, reader) if findings.source else None
