@@ -17,7 +17,15 @@ from reasonpack.verify.encoding import TokenView
 from reasonpack.verify.explain import SampleAt, explain, other_value
 from reasonpack.verify.findings import KEPT, Finding, Findings
 from reasonpack.verify.manifest import Dataset
-from reasonpack.verify.match import NO_VIEWS, TRAINED, Different, Join, calls_of, equal_together
+from reasonpack.verify.match import (
+    NO_VIEWS,
+    TRAINED,
+    Different,
+    Expected,
+    Join,
+    calls_of,
+    equal_together,
+)
 from reasonpack.verify.parts import PARTS, parts_of
 from reasonpack.verify.paths import together
 from reasonpack.verify.rebuilt import Rebuilt, expected_of, weighed
@@ -133,16 +141,16 @@ def _report_differences(join: Join, dataset: Dataset, source: Source) -> None:
             rebuilt = [
                 _rebuilt(join, source, again[one.where]) for one in each.expected if not one.again
             ]
-            again_ = [view for one in each.expected if one.again for view in one.again()]
-            left = _kept_as_context(rebuilt, again_, each, join) if join.as_context else None
+            built = [(one.views, one.long) for one in rebuilt]
+            built += [(one.again(), ()) for one in each.expected if one.again]
+            left = _kept_as_context(built, each, join) if join.as_context else None
             if left is not None:
                 _count_kept(left, findings)
                 continue
             if doubt := next((one.built.doubt for one in rebuilt if one.built.doubt), ""):
                 findings.leave_unchecked(doubt, each.expected[0].where)
                 continue
-            views = weighed(again_)
-            views += [view for one in rebuilt for view in weighed(one.views, one.long)]
+            views = [view for own, long in built for view in weighed(own, long)]
             samples = [SampleAt(rows[one.shard, one.row], one.number) for one in each.packed]
             if views and finding.code in ("RP316", "RP317"):  # too large a group has no views here
                 finding = other_value(samples, views) or finding
@@ -152,24 +160,26 @@ def _report_differences(join: Join, dataset: Dataset, source: Source) -> None:
 
 
 def _kept_as_context(
-    rebuilt: Sequence[Rebuilt], calls: Sequence[TokenView], each: Different, join: Join
+    built: Sequence[tuple[Sequence[TokenView], Sequence[TokenView]]], each: Different, join: Join
 ) -> list[TokenView] | None:
     """Return the views of messages that pack kept as context, if the rest equals the samples.
 
-    Which messages those are is taken from the samples. None if the samples differ otherwise.
+    Which messages those are is taken from the samples. `built` has the views of each record or
+    group, and those that are too long. None if the samples differ otherwise.
     """
     kinds = (place for one in each.packed for place in one.kinds)
     trained = {message for _, message, kind in kinds if kind == TRAINED}
-    parted = dict[bool, list[TokenView]]({True: [], False: []})
-    named = calls_of(each.packed)
-    for view in (*calls, *(view for one in rebuilt for view in one.views)):
-        is_there = identity_of(view.call).key in named if view.call else view.message in trained
-        parted[is_there].append(view)
-    if not parted[True]:
-        return None
-    weighed_ = weighed(parted[True], rebuilt[0].long if rebuilt else ())
-    expected = expected_of(weighed_, "", "", weighs=join.weighs, divided=join.divided)
-    return parted[False] if equal_together(each.packed, [expected]) else None
+    kept, expected, named = list[TokenView](), list[Expected](), calls_of(each.packed)
+    for views, long in built:
+        parted = dict[bool, list[TokenView]]({True: [], False: []})
+        for view in views:
+            is_there = identity_of(view.call).key in named if view.call else view.message in trained
+            parted[is_there].append(view)
+        kept += parted[False]
+        if there := weighed(parted[True], long):
+            own = expected_of(there, "", "", weighs=join.weighs, divided=join.divided)
+            expected.append(own)
+    return kept if equal_together(each.packed, expected) else None
 
 
 def _count_kept(views: Sequence[TokenView], findings: Findings) -> None:

@@ -87,6 +87,26 @@ def test_of_a_dataset_that_was_packed_again_more_may_have_been_kept(tmp_path: Pa
     assert findings.total == 0, findings.listed
 
 
+@pytest.mark.parametrize("loss_weights", ["auto", "conversation"])
+@pytest.mark.parametrize("of_calls", [False, True])
+def test_of_a_dataset_named_twice_each_record_keeps_its_own(
+    of_calls: bool, loss_weights: str, tmp_path: Path
+) -> None:
+    """Both have the same id, and train the same: together twice as much as one."""
+    asked = [{"role": "user", "content": "Where is it?"}]
+    calls = [{"messages": asked, "response": word, "trace_id": "g"} for word in ("Here", WORD)]
+    records = calls if of_calls else [marked("bicycle-chain")]
+    of: Json = (
+        {"group_by": "trace_id", "input_format": "calls"} if of_calls else {"layout": "npass"}
+    )
+    made = packed(tmp_path, *records, loss_weights=loss_weights, **of)
+    repack([made.directory, made.directory], tmp_path / "again", {})
+    again = Packed(tmp_path / "again", made.inputs * 2)
+    findings = again.compare()
+    assert findings.total == 0, findings.listed
+    assert findings.checked["kept as context"] == 2
+
+
 @pytest.mark.parametrize("kept", [0, 1])
 def test_a_group_of_calls_without_some_or_all(kept: int, tmp_path: Path) -> None:
     asked = [{"role": "user", "content": "Where is it?"}]
