@@ -101,7 +101,6 @@ class Group(Struct, frozen=True):
     Attributes:
         id: the value of the field, or the name of the file; empty for a record without the field.
         start: its first entry, in the part of the index that was read.
-        stop: one past the last.
         records: in the order of the inputs; must be read before the next group is.
         again: reads the record at a position among the entries once more.
         is_session: whether the records are the lines of a session file.
@@ -109,7 +108,6 @@ class Group(Struct, frozen=True):
 
     id: str
     start: int
-    stop: int
     records: Iterator[Record]
     again: Callable[[int], Record]
     is_session: bool = False
@@ -145,11 +143,11 @@ class Groups(Struct, frozen=True):
         """Read the records of each group in turn."""
         entries, sources, field = self.entries, self.sources, self.field
         fields = [] if field in {FILE, NONE} else [field]
-        for start, stop, first, records in by_group(entries, sources):
+        for start, first, records in by_group(entries, sources):
             named = sources[int(entries["file"][start])].name if field == FILE else ""
             for value in fields_of_line(line_of(first), fields).values() if fields else ():
                 named = group_name(value, field)
-            yield Group(named, start, stop, records, self.record, field == FILE)
+            yield Group(named, start, records, self.record, field == FILE)
 
     def record(self, position: int) -> Record:
         """Read the record at a position among the entries."""

@@ -156,8 +156,8 @@ class Source(Struct, frozen=True):
 
 def by_group(
     entries: Entries, sources: Sequence[Source]
-) -> Iterator[tuple[int, int, Record, Iterator[Record]]]:
-    """Yield each group of sorted entries: start, stop, its first record, and all its records.
+) -> Iterator[tuple[int, Record, Iterator[Record]]]:
+    """Yield each group of sorted entries: its start, its first record, and all its records.
 
     The records must be read before the next group is; those that are not are skipped.
     """
@@ -166,7 +166,7 @@ def by_group(
         for start, stop in pairwise(bounds_of(entries).tolist()):
             first = next(records)
             own = chain([first], islice(records, stop - start - 1))
-            yield start, stop, first, own
+            yield start, first, own
             deque(own, maxlen=0)  # skip records that were not read
 
 

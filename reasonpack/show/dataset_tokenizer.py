@@ -18,19 +18,13 @@ def load_own_tokenizer(directory: Place, manifest: Manifest, source: str | None)
         TokenizerError: it cannot be loaded, or has another hash than the dataset's.
     """
     options, expected = manifest.options, manifest.tokenizer_sha256
+    named, revision = (options.tokenizer, options.revision) if source is None else (source, None)
     try:
-        if source is not None:
-            tokenizer = load_tokenizer(source)
-        else:
-            tokenizer = load_tokenizer(options.tokenizer, revision=options.revision)
+        tokenizer = load_tokenizer(named, revision=revision)
         if tokenizer.sha256 != expected:
-            raise TokenizerError(
-                tokenizer.source,
-                "is not the tokenizer of this dataset (its tokenizer.json has SHA-256 "
-                f"{tokenizer.sha256})",
-                expected,
-                "pass that one",
-            )
+            what = "is not the tokenizer of this dataset (its tokenizer.json has SHA-256 "
+            what += f"{tokenizer.sha256})"
+            raise TokenizerError(tokenizer.source, what, expected, "pass that one")
     except ReasonpackError as error:
         if source is not None:
             raise

@@ -41,7 +41,6 @@ class MessageView(Struct, frozen=True):
         tokens: i64[L], offsets of the view's tokens in the row.
         prompt_length: how many of the tokens are the prompt; the others are trained, as this
             answer or as the beginning of another that shares them.
-        call: number in the row of the call that answered; −1 in a conversation.
     """
 
     row: RowData
@@ -49,7 +48,6 @@ class MessageView(Struct, frozen=True):
     message: int
     tokens: NDArray[np.int64]
     prompt_length: int
-    call: int = -1
 
 
 def find_view(parts: Sequence[Part], message: int | str, *, option: str = "--view") -> MessageView:
@@ -113,7 +111,7 @@ def _view(
     path = tree.path(answer.last)
     tokens = np.concatenate([row.tokens(tree.segments[at]) for at in path])
     begin, seen = begin_of(tree.resolved(path), answer, spans), tokens[tokens <= answer.last]
-    return MessageView(row, row.samples[sample], answer.message, seen, begin, answer.call)
+    return MessageView(row, row.samples[sample], answer.message, seen, begin)
 
 
 def prompts_of(row: RowData, sample: int, *, within: int) -> Iterator[tuple[Answer, int]]:
