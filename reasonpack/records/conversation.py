@@ -3,8 +3,8 @@
     {"id": 7, "conversations": [{"from": "human", "value": "2+2?"},
                                 {"from": "gpt",   "value": "<think>easy</think>4"}]}
                                           ↓
-    Conversation("7", "chats.jsonl:1", (Message("user", "2+2?"),
-                                        Message("assistant", "4", reasoning="easy")))
+    Conversation("7", (Message("user", "2+2?"),
+                       Message("assistant", "4", reasoning="easy")))
 
 `schemas/record.schema.json` says what a record may look like. `message` reads
 its messages, and `unread` checks the fields that nothing reads.
@@ -78,8 +78,7 @@ class Conversation(Struct, frozen=True):
     """One record of the input.
 
     Attributes:
-        id: the record's own id as text, else `where`.
-        where: `file:line`, for error messages.
+        id: the record's own id as text, else `file:line`.
         messages: at least one of them is an assistant message.
         tools: in the form that chat templates take; None if the record has none.
         template_kwargs: variables that the record sets for its chat template.
@@ -91,7 +90,6 @@ class Conversation(Struct, frozen=True):
     """
 
     id: str
-    where: str
     messages: tuple[Message, ...]
     tools: tuple[Any, ...] | None = None
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
@@ -181,7 +179,6 @@ def conversation_of(
     own_id, tools = typed(record.get("id"), str | int | None, "id"), read_tools(record)
     return Conversation(
         id=where if own_id in (None, "") else str(own_id),
-        where=where,
         messages=tuple(messages),
         tools=tools,
         template_kwargs=_template_kwargs(record),

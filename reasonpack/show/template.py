@@ -125,7 +125,7 @@ def _verdict(story: tuple[Message, ...], rendering: Rendering) -> str:
     kept = [replace(message, train=False) for message in before]
     tools = (_TOOL,) if any(message.tool_calls for message in story) else None
     try:
-        build_views(Conversation("example", "example", (*kept, last), tools), rendering)
+        build_views(Conversation("example", (*kept, last), tools), rendering)
     except RecordError as error:
         if error.reason == "nothing-to-train":
             return "untrained: the prompt opens reasoning that it does not have"
@@ -145,7 +145,7 @@ def example_lines(rendering: Rendering, tokenizer: Tokenizer, *, colour: bool) -
     if not reasons:
         story = tuple(replace(message, reasoning=None) for message in story)
     try:
-        views = build_views(Conversation("example", "example", story), rendering)
+        views = build_views(Conversation("example", story), rendering)
         pieces = Pieces(tokenizer.cut, decode=tokenizer.decode)
         cutter = Cutter(pieces)
         cut = [cutter.add(view) for view in views]

@@ -83,7 +83,7 @@ def verbatim(record: Json) -> Conversation:
         for each in record["messages"]
     ]
     tools = record.get("tools")
-    return Conversation("test", "test:1", tuple(messages), tuple(tools) if tools else None)
+    return Conversation("test", tuple(messages), tuple(tools) if tools else None)
 
 
 def laid_out(record: Json | Conversation, chosen: Options) -> LaidOut:

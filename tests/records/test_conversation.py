@@ -209,11 +209,10 @@ DIALECTS: dict[str, tuple[dict[str, Any], tuple[Message, ...]]] = {
 def test_dialects_give_the_same_conversation(
     record: dict[str, Any], expected: tuple[Message, ...]
 ) -> None:
-    where = "chats.jsonl:7"
     read = parse(record)
     plain = tuple(replace(message, verbatim=None) for message in read.messages)
-    assert replace(read, messages=plain, notes={}) == Conversation(where, where, expected)
-    assert parse_row(record, where) == read
+    assert replace(read, messages=plain, notes={}) == Conversation("chats.jsonl:7", expected)
+    assert parse_row(record, "chats.jsonl:7") == read
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def _view(story: tuple[Message, ...], template: ChatTemplate, behaviour: Behavio
     *before, last = story
     messages = (*(replace(message, train=False) for message in before), last)
     tools = (TOOL,) if any(message.tool_calls for message in story) else None
-    conversation = Conversation("golden", "golden", messages, tools)
+    conversation = Conversation("golden", messages, tools)
     try:
         (view,) = build_views(conversation, Rendering(template, behaviour, {}))
     except RecordError as error:

@@ -166,7 +166,7 @@ MORE: dict[str, tuple[Message, ...]] = {
 def stories() -> list[Conversation]:
     """Give every shape, and every trained message of the fixtures, the last of each to be read."""
     made = [
-        Conversation("shape", shape, story, (TYPED_TOOL if "type" in shape else TOOL,))
+        Conversation("shape", story, (TYPED_TOOL if "type" in shape else TOOL,))
         for shape, story in (SHAPES | MORE).items()
     ]
     for line in FIXTURES.read_bytes().splitlines():

@@ -147,7 +147,7 @@ def our_texts(name: str, case: Case) -> tuple[str, str]:
     """Give the prompt and the completion of the last message."""
     *before, last = case.messages
     messages = (*(replace(message, train=False) for message in before), last)
-    conversation = Conversation("case", "case", messages, case.tools)
+    conversation = Conversation("case", messages, case.tools)
     (view,) = build_views(conversation, rendering(name))
     return view.prompt, view.completion
 

@@ -62,12 +62,12 @@ def result(text: str = "Found.") -> Message:
 
 
 def views(chosen: Rendering, *messages: Message, **more: Any) -> tuple[View, ...]:
-    return build_views(Conversation("id", "here:1", messages, **more), chosen)
+    return build_views(Conversation("id", messages, **more), chosen)
 
 
 def outcomes(chosen: Rendering, *messages: Message, **more: Any) -> list[int | str]:
     """Return of each message to be trained its index, or why it stays context."""
-    conversation = Conversation("id", "here:1", messages, **more)
+    conversation = Conversation("id", messages, **more)
     with ready_for_bounds():
         return [
             each if isinstance(each, str) else each.message

@@ -42,7 +42,7 @@ def test_a_flag_of_a_message_wins(train_on: str) -> None:
 
 def parts(train_on: str, *story: Message, template: str = "tool_loop") -> list[str]:
     """The text that is trained of the last view."""
-    conversation = Conversation("id", "here:1", story)
+    conversation = Conversation("id", story)
     view = build_views(conversation, rendering(template), train_on=train_on)[-1]
     text = view.prompt + view.completion
     begin, found = len(view.prompt), []

@@ -38,7 +38,7 @@ def rendering(source: str, eos: tuple[str, ...] = (), **changes: Any) -> Renderi
 
 
 def build(chosen: Rendering, *story: Message, sources: tuple[int, ...] = ()) -> tuple[View, ...]:
-    return build_views(Conversation("id", "here:1", story, sources=sources), chosen)
+    return build_views(Conversation("id", story, sources=sources), chosen)
 
 
 def written(chosen: Rendering, *story: Message) -> tuple[str, str]:
@@ -374,7 +374,7 @@ def test_messages_are_named_as_the_record_counts_them() -> None:
     kept = replace(rendering(chatml()), on_message_error="context")
     assert outcomes(kept, *lacking, sources=(*sources, 4)) == [2, "view"]
     bad: Mapping[str, Any] = {"role": "assistant", "content": "B", "reasoning": "A"}
-    conversation = Conversation("id", "here:1", (*story, Message(**bad)), sources=(*sources, 4))
+    conversation = Conversation("id", (*story, Message(**bad)), sources=(*sources, 4))
     with pytest.raises(RecordError) as caught:
         build_views(conversation, rendering(chatml()))
     assert caught.value.path == "messages[4]"

@@ -36,7 +36,7 @@ def rendering(answer: str, opens: str, **changes: Any) -> Rendering:
 def written(chosen: Rendering, *story: Message, **variables: Any) -> tuple[str, str]:
     """Return the end of the last prompt, behind the header, and the completion."""
     story = story if story[0].role != "assistant" else (ASK, *story)
-    conversation = Conversation("id", "here:1", story, template_kwargs=variables)
+    conversation = Conversation("id", story, template_kwargs=variables)
     view = build_views(conversation, chosen)[-1]
     return view.prompt.rpartition("assistant\n")[2], view.completion
 
@@ -106,7 +106,7 @@ def test_an_empty_text_beside_a_call_is_in_the_history_what_the_template_makes_o
     called = '<|call|>look_up {"key": "v"}<|im_end|>'
     for content, more in (("", "\n<|im_start|>assistant\n<|im_end|>"), (None, "")):
         story = (ASK, Message("assistant", content, None, call), ASK, Message("assistant", "So."))
-        one, two = build_views(Conversation("id", "here:1", story), chosen)
+        one, two = build_views(Conversation("id", story), chosen)
         assert one.completion == called
         assert two.prompt.startswith(f"{one.prompt}{called}{more}\n<|im_start|>user\nWhy?")
 
@@ -142,7 +142,7 @@ def test_an_empty_block_of_the_record_stays_in_the_history_of_a_prompt_that_has_
     message = Message("assistant", "So.", verbatim="<think>\n\n</think>\n\nSo.")
     reasoned = Message("assistant", "B", "A", verbatim="<think>A</think>B")
     story = (ASK, message, ASK, reasoned)
-    views = build_views(Conversation("id", "here:1", story), rendering(*SWITCHED, **BLANK))
+    views = build_views(Conversation("id", story), rendering(*SWITCHED, **BLANK))
     assert "assistant\n<think>\n\n</think>\n\nSo.<|im_end|>" in views[1].prompt
     assert views[0].prompt.endswith("assistant\n<think>\n\n</think>\n")
 
@@ -166,7 +166,7 @@ def test_reasoning_of_white_space_stays_in_the_history_as_a_template_shows_it() 
     answer = "{{ '<think>\n' ~ m.reasoning ~ '\n</think>\n' if m.reasoning }}{{ m.content }}"
     chosen = rendering(answer, "{{ '<think>\n</think>\n' if not enable_thinking }}", **BLANK)
     chat = [ASK, Message("assistant", "4", " \n", train=False), ASK, Message("assistant", "5")]
-    conversation = Conversation("test", "test:1", tuple(chat), None)
+    conversation = Conversation("test", tuple(chat), None)
     (view,) = build_views(conversation, chosen)
     assert "assistant\n<think>\n \n\n</think>\n4<|im_end|>" in view.prompt
     assert view.completion == "5<|im_end|>"

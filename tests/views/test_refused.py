@@ -124,7 +124,7 @@ REFUSALS = {
 
 def build(source: str, story: Story, **changes: Any) -> int:
     chosen: Rendering = rendering(source, **changes)
-    return len(build_views(Conversation("id", "here:1", story), chosen))
+    return len(build_views(Conversation("id", story), chosen))
 
 
 @pytest.mark.parametrize("name", REFUSALS)
@@ -211,7 +211,7 @@ def test_answers_that_later_prompts_lack_are_counted_once() -> None:
     )
 
     def hidden(source: str) -> list[int]:
-        conversation = Conversation("id", "here:1", story)
+        conversation = Conversation("id", story)
         return [view.hidden for view in build_views(conversation, rendering(source))]
 
     assert hidden(SHOWS) == [0, 0]

@@ -51,7 +51,7 @@ def test_two_turns_by_hand() -> None:
 
 def test_last_turn_alone_may_be_trained() -> None:
     story = (user(), answer(), user(), call(), result(), answer())
-    conversation = Conversation("id", "here:1", story)
+    conversation = Conversation("id", story)
     made = build_views(conversation, rendering("stripped"), train_on="last-turn")
     assert [view.message for view in made] == [3, 5]
 
@@ -317,7 +317,7 @@ def conversation(record: dict[str, Any]) -> Conversation:
     """Take a record at its word: nothing is read into its contents."""
     messages = [_message(dict(message)) for message in record["messages"]]
     tools = tuple(record["tools"]) if record.get("tools") else None
-    return Conversation("id", "here:1", tuple(messages), tools)
+    return Conversation("id", tuple(messages), tools)
 
 
 def _message(raw: dict[str, Any]) -> Message:
