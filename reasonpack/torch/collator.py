@@ -69,8 +69,8 @@ class Collator:
         logprobs: add `logprobs`, likewise: log probabilities, from when tokens were sampled.
         advantages: add `advantages`, likewise.
         call_role: add `call_role` `i64[B, T]`, 1 in a chosen answer, 2 in a rejected one, else 0;
-            `calls` `i64[B, T]`, the index in the batch of the call that each token belongs to, −1
-            for none; and `preference_labels`, if the rows have them.
+            `calls` and `groups` `i64[B, T]`, the numbers in the batch of each token's call and of
+            its `sample_id`, −1 for none; and `preference_labels`, if the rows have them.
         kinds: add `kinds` `i64[B, T]`, `segment_kind` of each token, 0 in padding: to log losses
             by kind. Take it out of the batch before calling the model.
         max_position: refuse rows with a position of this or more; None for no limit.
@@ -233,7 +233,8 @@ class Collator:
         fills = {"input_ids": self.pad_token_id, "position_ids": 0, "labels": IGNORE}
         added = {name: getattr(self, name) for name in (*FLOATS, "kinds", "call_role")}
         fills |= {name: 0 for name, wanted in added.items() if wanted}
-        return {**fills, "calls": -1, "preference_labels": IGNORE} if self.call_role else fills
+        ours = {"calls": -1, "groups": -1, "preference_labels": IGNORE}
+        return {**fills, **ours} if self.call_role else fills
 
     def _padded(self, length: int) -> int:
         return -(-length // self.pad_to_multiple_of) * self.pad_to_multiple_of
@@ -275,12 +276,15 @@ class Collator:
 
 
 def _with_calls(rows: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Yield rows with `calls` and `call_role` of each token; `calls` counts over all rows."""
-    before = 0
+    """Yield rows with `calls`, `groups` and `call_role` of each token, counted over all rows."""
+    before, numbers = 0, dict[str, int]()
     for row in rows:
         call = _per_token(row, "segment_call")
         role = np.append(np.asarray(row["call_role"], np.int64), 0)[call]
-        yield {**row, "call_role": role, "calls": np.where(call < 0, -1, call + before)}
+        names = [row["sample_id"][each] for each in row["call_sample"]]
+        group = np.array([*(numbers.setdefault(name, len(numbers)) for name in names), -1])[call]
+        call = np.where(call < 0, -1, call + before)
+        yield {**row, "call_role": role, "calls": call, "groups": group}
         before += len(row["call_role"])
 
 

@@ -210,13 +210,19 @@ def test_calls_come_along_when_asked_for(mask: MaskForm) -> None:
         "segment_visible_until": np.array([5, 5, 5]),
         "segment_call": np.array([-1, 0, 1]),
         "call_role": np.array([1, 2], np.uint8),
+        "sample_id": ["a", "b"],
+        "call_sample": np.array([0, 1], np.int32),
         "preference_labels": np.array([-100] * 4 + [7]),
     }
-    made = Collator(mask=mask, call_role=True, pad_to_multiple_of=6)([row, row])
+    made = Collator(mask=mask, call_role=True, pad_to_multiple_of=6)(
+        [row, {**row, "sample_id": ["c", "a"]}]
+    )
     pads = ([], [-1]) if mask == "sdpa" else ([], [-1] * 2)
     first, second = [-1, -1, 0, 0, 1], [-1, -1, 2, 2, 3]
     lines = [[*first, -1], [*second, -1]] if mask == "sdpa" else [[*first, *second, *pads[1]]]
     assert made["calls"].tolist() == lines
+    groups = {-1: -1, 0: 0, 1: 1, 2: 2, 3: 0}  # by the name, whatever the row
+    assert made["groups"].tolist() == [[groups[call] for call in line] for line in lines]
     roles = {-1: 0, 0: 1, 1: 2, 2: 1, 3: 2}
     assert made["call_role"].tolist() == [[roles[call] for call in line] for line in lines]
     labels = {-1: -100, 0: -100, 1: 7, 2: -100, 3: 7}
