@@ -288,7 +288,7 @@ def _joined(messages: Iterable[Message]) -> list[Message]:
             made.append(two)
             continue
         one = made.pop()
-        if one.flag is not two.flag and (one.flag is False) != (two.flag is False):
+        if (one.flag is False) != (two.flag is False):
             raise Refused("training flags that differ within one answer")
         if one.weight != two.weight:
             raise Refused("weights that differ within one answer")

@@ -62,6 +62,7 @@ SOURCE_DAMAGES: dict[str, list[Damage]] = {
         resource(1, lambda lines: lines.append(chats()["ab-test"])),
         resource(1, lambda lines: lines.insert(0, chats()["ab-test"])),
         resource(1, lambda lines: lines.append(b'{"messages": 3}')),
+        resource(1, lambda lines: lines.append(b"{")),
         resource(1, lambda lines: lines.append(lines[0])),
         drop_sample,
     ],
