@@ -50,10 +50,10 @@ class Content:
             return  # a shard without rows may be read as one empty batch, or as none
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             while pa.types.is_list(column.type):
-                self._add(f"{name} lengths", _lengths(column))
+                self._add(f"{name} lengths", lengths(column))
                 column = flattened(column)  # noqa: PLW2901
             if pa.types.is_string(column.type):
-                self._add(f"{name} lengths of text", _lengths(column))
+                self._add(f"{name} lengths of text", lengths(column))
                 # The bytes between the first offset and the last are those of all texts.
                 bounds = offsets(column)
                 text = np.frombuffer(column.buffers()[2] or b"", np.uint8)
@@ -106,7 +106,19 @@ def numbers_of(column: pa.Array) -> NDArray[Any]:
     return whole[column.offset : column.offset + len(column)]
 
 
-def _lengths(column: pa.Array) -> NDArray[np.int64]:
+def numbers_in(column: pa.ListArray) -> NDArray[np.int64]:
+    """Return the numbers in all lists, as `numbers_of` does, as 64-bit integers."""
+    return numbers_of(flattened(column)).astype(np.int64)
+
+
+def lengths(column: pa.Array) -> NDArray[np.int64]:
+    """Return the length of each list or text.
+
+    Raises:
+        ValueError: there is a null.
+    """
+    if column.null_count:
+        raise ValueError("there is a null")
     return np.diff(offsets(column)).astype(np.int64)
 
 

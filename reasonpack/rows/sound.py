@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from reasonpack.rows.content_hash import flattened, numbers_of, offsets
+from reasonpack.rows.content_hash import flattened, lengths, numbers_in, numbers_of
 from reasonpack.rows.kind import Kind
 from reasonpack.rows.optional import FILLS
 from reasonpack.rows.schema import COLUMNS, OPTIONAL
@@ -43,9 +43,7 @@ def check_sound(batch: pa.RecordBatch) -> None:
     for name, column in lists.items():
         if column.null_count or flattened(column).null_count:
             raise ValueError(f"{name}: there is a null")
-    sizes: dict[str, I64] = {
-        name: np.diff(offsets(column)).astype(np.int64) for name, column in lists.items()
-    }
+    sizes: dict[str, I64] = {name: lengths(column) for name, column in lists.items()}
     if "length" in known:
         sizes["length"] = numbers_of(batch.column("length")).astype(np.int64)
     for like, names in _PARALLEL.items():
@@ -53,7 +51,7 @@ def check_sound(batch: pa.RecordBatch) -> None:
             if name in sizes and like in sizes:
                 _refuse_if(f"{name} is not as long as {like} says", sizes[name] != sizes[like])
     if {"length", "segment_start", "sample_start"} <= sizes.keys():
-        _check_numbers({name: _flat(lists[name]) for name in _NUMBERS if name in lists}, sizes)
+        _check_numbers({name: numbers_in(lists[name]) for name in _NUMBERS if name in lists}, sizes)
 
 
 _NUMBERS = (
@@ -100,10 +98,6 @@ def _check_numbers(flat: dict[str, I64], sizes: dict[str, I64]) -> None:
         wrong = (flat["call_sample"] < 0) | (flat["call_sample"] >= sizes["sample_start"][of])
         wrong[1:] |= (np.diff(flat["call_sample"]) < 0) & (np.diff(of) == 0)
         _refuse_if("call_sample is out of its range or order", wrong, of)
-
-
-def _flat(column: pa.Array) -> I64:
-    return numbers_of(flattened(column)).astype(np.int64)
 
 
 def _refuse_if(what: str, wrong: NDArray[np.bool_], row: NDArray[Any] | None = None) -> None:

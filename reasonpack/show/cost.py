@@ -22,7 +22,7 @@ import pyarrow as pa
 from msgspec import Struct, field
 from numpy.typing import NDArray
 
-from reasonpack.rows.content_hash import flattened, numbers_of, offsets
+from reasonpack.rows.content_hash import lengths, numbers_in, numbers_of
 
 BLOCK = 128
 I64 = NDArray[np.int64]
@@ -94,14 +94,11 @@ class Segments:
 
     def flat(self, column: str) -> I64:
         """Return the values of a list column, all rows joined."""
-        return numbers_of(flattened(self.batch.column(column))).astype(np.int64)
+        return numbers_in(self.batch.column(column))
 
     def sizes(self, column: str) -> I64:
         """Return how many values a column has in each row: i64[R]."""
-        lists = self.batch.column(column)
-        if lists.null_count:
-            raise ValueError("there is a null")
-        return np.diff(offsets(lists)).astype(np.int64)
+        return lengths(self.batch.column(column))
 
     @cached_property
     def seen(self) -> I64:
