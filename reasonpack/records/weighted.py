@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 
 import numpy as np
 import pyarrow as pa
@@ -82,17 +83,14 @@ def _record_has_weight(record: object) -> bool:
     """Return whether a record, or an object in one of its lists or JSON texts, has a weight."""
     if not isinstance(record, dict):
         return False
-    lists = [record]
+    objects = [record]
     for value in record.values():
         if isinstance(value, str) and value.lstrip().startswith("["):
-            try:
+            with suppress(RecordError):
                 value = decode(value.encode())  # noqa: PLW2901 (the list that it is)
-            except RecordError:
-                continue
-        lists += (
-            [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
-        )
-    return any(is_weight(each.get(name)) for each in lists for name in WEIGHTS)
+        if isinstance(value, list):
+            objects += [each for each in value if isinstance(each, dict)]
+    return any(is_weight(each.get(name)) for each in objects for name in WEIGHTS)
 
 
 def _rows_have_weight(place: Place, kind: Container) -> bool:

@@ -32,6 +32,7 @@ WEIGHTED = [
     record() | {"weight": 0.25},
     {"prompt": "2+2?", "completion": [{"role": "assistant", "content": "4", "weight": 1e-3}]},
     {"messages": json.dumps(record(weight=0.5)["messages"])},
+    record() | {"note": '[{"weight": 0.5}', "weight": 0.25},
 ]
 UNWEIGHTED = [
     record(),
@@ -45,6 +46,7 @@ UNWEIGHTED = [
     record() | {"extra": {"weight": 0.5}},
     record() | {"weight": [0.5, 1.0]},
     {"messages": json.dumps(record(weight=1)["messages"])},
+    record() | {"note": '[{"weight": 0.5}'},
 ]
 
 
