@@ -102,8 +102,8 @@ def check_model(
 
     Raises:
         UsageError: recurrent layers or layers of an unknown type; a model that takes no
-            `position_ids`; an attention implementation that ignores the mask; a mask, a window
-            or a limit of positions that is not the model's.
+            `position_ids`; Unsloth's attention, or an attention implementation that ignores the
+            mask; a mask, a window or a limit of positions that is not the model's.
     """
     if layout not in get_args(Layout):
         expected = " or ".join(get_args(Layout))
@@ -113,6 +113,7 @@ def check_model(
     if layout == "onepass" or packed:
         _check_layers(config, name, layout)
         _check_positions(model, name)
+        _check_attention(model, name)
     implementation = implementation_of(model)
     if layout == "onepass" and implementation not in FORMS:
         what = f"attn_implementation {implementation!r} with onepass rows"
@@ -229,6 +230,16 @@ def _check_positions(model: Any, name: str) -> None:
         expected = "it to: positions would be row indices"
         fix = "pack with --layout npass, without --packing"
         raise UsageError(name, "forward() takes no position_ids", expected, fix)
+
+
+def _check_attention(model: Any, name: str) -> None:
+    """Refuse Unsloth's own attention: its models replace every mask by a causal one in training."""
+    for module in model.modules() if isinstance(model, torch.nn.Module) else ():
+        home = getattr(module.forward, "__module__", None) or ""
+        if "Attention" in type(module).__name__ and home.startswith("unsloth."):
+            what = f"attention of {home}, which drops the mask in training"
+            fix = "load the model with transformers, or pack --layout npass, without --packing"
+            raise UsageError(name, what, "attention that takes it", fix)
 
 
 def _check_collator(collator: Collator, model: Any, name: str, layout: Layout) -> None:

@@ -91,6 +91,24 @@ def test_implementations_that_ignore_the_mask_are_refused(attention: Any) -> Non
     check_model(config("llama", attention=attention), layout="npass")
 
 
+def test_attention_of_unsloth_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its `LlamaModel_fast_forward` sets the mask to None in training."""
+    model = tiny.model("llama")
+    check_model(model, layout="onepass")
+
+    def forward(self: Any, *given: Any, **named: Any) -> None: ...
+
+    forward.__module__ = "unsloth.models.llama"
+    attention = type(model.model.layers[0].self_attn)
+    monkeypatch.setattr(attention, "forward", forward)
+    match = r"attention of unsloth.models.llama, which drops the mask.*without --packing"
+    with pytest.raises(UsageError, match=match):
+        collator_for(model, layout="onepass")
+    with pytest.raises(UsageError, match=match):
+        collator_for(model, layout="npass", packed=True)
+    assert collator_for(model, layout="npass", packed=False)
+
+
 RECURRENT = [
     "bamba",
     "falcon_h1",
