@@ -25,7 +25,7 @@ TOKEN_NAMES: Mapping[str, tuple[str, ...]] = {
         *("logprobs", "rollout_logprobs", "rollout_log_probs", "completion_logprobs"),
         *("response_logprobs", "generation_log_probs", "log_probs"),
     ),
-    "loss_mask": ("loss_mask", "response_mask", "completion_mask"),
+    "loss_mask": ("loss_mask", "response_mask", "completion_mask", "env_mask"),
     "advantages": ("advantages", "advantage"),
 }
 """Fields with values for each token of a call, each with the names that logs give it."""

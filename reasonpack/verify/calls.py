@@ -40,7 +40,7 @@ _LOGPROBS = (
     *("logprobs", "rollout_logprobs", "rollout_log_probs", "completion_logprobs"),
     *("response_logprobs", "generation_log_probs", "log_probs"),
 )
-_MASK = ("loss_mask", "response_mask", "completion_mask")
+_MASK = ("loss_mask", "response_mask", "completion_mask", "env_mask")
 _FLAGS = ("train", "trainable", "training", "loss", "step_loss_mask")
 _CONTEXT = ("system", *TOOLS, "chat_template_kwargs", "enable_thinking")
 _VALUES = ("advantages", "advantage", "reward", "weight", "loss_weight")

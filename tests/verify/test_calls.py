@@ -36,7 +36,7 @@ def outcome(call: Call) -> list[Any]:
     advantages = call.advantages
     if advantages is not None and not isinstance(advantages, list):
         advantages = [advantages] * (1 if call.completion is None else len(call.completion))
-    mask = call.mask if call.completion is not None else None
+    mask = call.mask if call.completion is not None else None  # else it says only `trained`
     return [
         *(call.id, texts(call), call.prompt, call.completion, mask, call.logprobs),
         *(advantages, call.reward, call.weight, call.role, call.trained),
@@ -55,7 +55,7 @@ def packed(call: packing.Call) -> list[Any]:
     return [
         call.id,
         [(m.role, m.content or "", m.reasoning or "") for m in messages],
-        *(prompt, completion, mask, logprobs, advantages),
+        *(prompt, completion, None if completion is None else mask, logprobs, advantages),
         *(call.reward, call.weight, call.role, call.trained),
         call.trained and bool(messages) and not messages[-1].finished,
     ]
@@ -106,6 +106,8 @@ READ: dict[str, Any] = {
         "role": "assistant", "content": "5"}]},
     "ids beside the text of a completion": {"request": {"prompt": "2+2?"}, "response": {
         "prompt_token_ids": [5], "choices": [{"text": "4", "token_ids": [7]}]}},
+    "a mask of what the environment wrote": {"prompt_ids": [5], "completion_ids": [7, 8],
+        "env_mask": [1, 0]},
     "ids in objects": {"prompt": {"token_ids": [5]}, "response": {"token_ids": [7]}, "reward": 1},
     "no choices beside the messages": {"id": "c", "messages": [ASK], "choices": []},
     "candidates": {"id": "c", "messages": [ASK], "candidates": ["1", ANSWER, {
