@@ -122,6 +122,15 @@ def test_columns_that_were_asked_for(tmp_path: Path) -> None:
     assert (findings.checked["views"], findings.checked["rejects confirmed"]) == (1, 1)
 
 
+def test_a_value_that_was_dropped_for_want_of_its_column_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reasonpack.run.waiting_calls.check_columns", lambda *_: None)
+    calls = [ids("r", "a", [5, 6], [7], reward=1, logprobs=[-1])]
+    findings = compared(*packed(tmp_path, calls, call_columns=("logprobs",)))
+    assert [*findings.counts] == ["RP308"], findings.listed
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("scheme", ["message", "turn", "conversation"])
 @pytest.mark.parametrize("kind", ["plain", "pairs"])
