@@ -104,13 +104,13 @@ def _read(
         read_list=memo.read,
         notes_messages=False,  # other calls share the history, and would repeat its notes
     )
-    read = _own_answer(read, draft, prompt, notes)
+    read, found = _own_answer(read, draft, prompt)
     last = read.messages[-1]
     if has_ids and NOTHING_WRITTEN in last.noticed:  # in the text; the ids may say otherwise
         return CallMessages(None, notes=("no-answer-text",))
     is_empty = not (last.content or last.reasoning or last.tool_calls)
     wrong = contradictions(last.tool_calls, read.tools or ())
-    notes += [*last.noticed, *(f"argument-type {each}" for each in wrong), *read.notes]
+    notes += [*found, *last.noticed, *(f"argument-type {each}" for each in wrong), *read.notes]
     return CallMessages(read, is_empty, last.train, tuple(notes))
 
 
@@ -143,9 +143,10 @@ _WRITTEN = ("content", "value", "tool_calls", "function_call", *REASONING, *SIDE
 
 
 def _own_answer(
-    read: Conversation, draft: CallDraft, prompt: Any, notes: list[str]
-) -> Conversation:
-    """Train only the answer, and remove its copy from the end of the prompt; add to `notes`."""
+    read: Conversation, draft: CallDraft, prompt: Any
+) -> tuple[Conversation, list[str]]:
+    """Train only the answer, and remove its copy from the end of the prompt; return notes too."""
+    notes: list[str] = []
     messages = list(read.messages)
     sources = list(read.sources or range(len(messages)))
     first = len(prompt) if isinstance(prompt, list) else 1
@@ -174,11 +175,8 @@ def _own_answer(
         if message.role == "assistant" and message.train:
             messages[i] = replace(message, train=False)
             notes.append("history-flag")
-    return replace(
-        read,
-        messages=tuple(messages),
-        sources=() if sources == [*range(len(messages))] else tuple(sources),
-    )
+    kept = () if sources == [*range(len(messages))] else tuple(sources)
+    return replace(read, messages=tuple(messages), sources=kept), notes
 
 
 def _is_inserted(system: object, prompt: object) -> bool:

@@ -7,7 +7,7 @@ receipts/00003.json ──→ its own hash, the plan's, the unit ──→ shard
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -72,19 +72,21 @@ def done_before(
     return done, todo
 
 
-def add_receipts(
-    done: dict[int, Receipt],
+def do_others(
+    done: Mapping[int, Receipt],
     todo: Sequence[Unit],
     do: Callable[[Unit], Receipt],
     run: Run,
-) -> None:
-    """Do units, and add their receipts to `done`, by number; see `do_units`."""
+) -> list[Receipt]:
+    """Do the units that are not done; return the receipts of all, by number. See `do_units`."""
+    found = dict(done)
 
     def add(unit: Unit, receipt: Receipt) -> None:
-        done[unit.number] = receipt
+        found[unit.number] = receipt
         run.watch.on_receipt(receipt)
 
     do_units(todo, do, add, run)
+    return [found[number] for number in sorted(found)]
 
 
 def _check(output: Place, plan: Plan, unit: Unit) -> Finding:

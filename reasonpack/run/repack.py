@@ -42,7 +42,7 @@ from reasonpack.run.output_directory import at_work, claimed
 from reasonpack.run.pack import ALONE
 from reasonpack.run.plan_copies import with_copies, with_old_copies
 from reasonpack.run.plan_file import PLAN, Plan, new_plan, read_plan
-from reasonpack.run.receipts import add_receipts, done_before
+from reasonpack.run.receipts import do_others, done_before
 from reasonpack.run.records_again import ReadAgain
 from reasonpack.run.shuffle import in_stages
 from reasonpack.run.sources import Source, blend_of, longest_view, options_for, read_sources
@@ -148,8 +148,7 @@ def _receipts(
     def pack(plan: Plan, job: Job) -> list[Receipt]:
         done, todo = done_before(job.home, plan, plan.units, run.watch)
         do = partial(repack_unit, loaded=loaded, job=job, each_old=old)
-        add_receipts(done, todo, do, run)
-        return [done[unit.number] for unit in plan.units]
+        return do_others(done, todo, do, run)
 
     return in_stages(plan, Job.of(plan, output), run, pack)
 

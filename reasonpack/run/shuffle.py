@@ -23,7 +23,7 @@ from reasonpack.run.buckets import UNSHUFFLED, read_bucket
 from reasonpack.run.engine import Run, Watch
 from reasonpack.run.output_directory import clear_unshuffled
 from reasonpack.run.plan_file import Plan
-from reasonpack.run.receipts import add_receipts, done_before
+from reasonpack.run.receipts import do_others, done_before
 from reasonpack.run.unit import Job, publish_receipt, publish_shard
 from reasonpack.run.work import count_samples, without_rows
 from reasonpack.storage.place import join
@@ -46,9 +46,9 @@ def in_stages(
         first = replace(plan, options=dataclasses.replace(plan.options, format="arrow"))
         pack(first, replace(job, unshuffled=True))
     run.watch.on_plan(plan.units, list(done.values()))
-    add_receipts(done, todo, partial(shuffled_unit, job=job), run)
+    receipts = do_others(done, todo, partial(shuffled_unit, job=job), run)
     clear_unshuffled(job.output)
-    return [done[unit.number] for unit in plan.units]
+    return receipts
 
 
 def shuffled_unit(unit: Unit, job: Job) -> Receipt:

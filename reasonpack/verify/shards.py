@@ -9,7 +9,7 @@ Memory is bounded by a row group.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -83,33 +83,32 @@ def checked_rows(dataset: Dataset, number: int, findings: Findings) -> Iterator[
     """Check the shards of a unit and yield their rows, then compare the counts of its receipt."""
     violations, total = findings.total, Counter[str]()
     for before, shard in dataset.shards_of(dataset.units[number]):
-        held = Counter({"rows": 0, "tokens": 0})
-        yield from _checked_shard(dataset, shard, before, held, findings)
-        total.update(held)
+        total += yield from _checked_shard(dataset, shard, before, findings)
     if findings.total == violations:
         _check_counts(dataset, number, total, findings)
 
 
 def _checked_shard(
-    dataset: Dataset, shard: Shard, before: int, held: Counter[str], findings: Findings
-) -> Iterator[CheckedRow]:
-    """Check a shard and yield its rows; their counts are added to `held`."""
+    dataset: Dataset, shard: Shard, before: int, findings: Findings
+) -> Generator[CheckedRow, None, Counter[str]]:
+    """Check a shard and yield its rows; return their counts."""
+    held = Counter({"rows": 0, "tokens": 0})
     place = place_of(dataset.directory, shard.path)
     findings.count("shards")
     violations = findings.total
     try:
         if stamp(place) is None:
             findings.report("RP004", shard.path, "no such file, expected the shard")
-            return
+            return held
         size, sha256 = digest(place)
         findings.compare("RP006", shard.path, "bytes", size, shard.bytes)
         findings.compare("RP007", shard.path, "SHA-256", sha256, shard.sha256)
         with open_shard(place, unchecked=True) as opened:
             if not _check_schema(dataset.manifest, shard, opened.schema, findings):
-                return
+                return held
             for group in opened.groups():
                 if not _check_group(shard, group, findings):
-                    return
+                    return held
                 for row in read_rows(group):
                     faults, paths = check_row(row)
                     checked = CheckedRow(shard.path, before + held["rows"], row, paths)
@@ -119,7 +118,7 @@ def _checked_shard(
                     yield checked
     except (FormatError, StorageError) as error:
         findings.report("RP008", shard.path, f"{error.what}, expected a whole shard")
-        return
+        return held
     for name in ("rows", "samples", "tokens", "trained_tokens"):
         findings.count(name, held[name])
     for code, name in (("RP009", "rows"), ("RP010", "tokens")):
@@ -129,6 +128,7 @@ def _checked_shard(
         with open_shard(place, unchecked=True) as opened:
             found = content_hash(opened.groups())
         findings.compare("RP017", shard.path, "content hash", found, shard.content_hash)
+    return held
 
 
 def _check_counts(dataset: Dataset, number: int, held: Counter[str], findings: Findings) -> None:
