@@ -3,12 +3,12 @@
     model: {backend: {attn: magi, rope_fusion: false, …}, …}
     dataset: {_target_: nemo_prefix_tree.dataset, directory: packed}
     dataloader: {collate_fn: nemo_prefix_tree.collate, num_workers: 0, …}
-    distributed: {cp_size: 1, pp_size: 1, …}
+    distributed: {cp_size: 1, pp_size: 1, …}    # with NEMO_ENABLE_USER_MODULES=1 in the environment
 
 Each node of the tree sees its ancestors, and itself causally. The loss does not shift, so the
 labels are shifted here. NeMo 0.7's dense models (Llama, Qwen2, Qwen3) ignore the tree without a
-word: `collate` refuses the batch after the first. Its mixtures of experts read it.
-Run by hand with its mask, model (Qwen3 MoE) and loss on a CPU, and the kernel's definition.
+word: `collate` refuses their second step. Its mixtures of experts read it.
+Run by hand with its loader, mask, model (Qwen3 MoE) and loss on a CPU, and the kernel's definition.
 """
 
 from __future__ import annotations
