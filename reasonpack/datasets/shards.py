@@ -24,8 +24,8 @@ import pyarrow.parquet as pq
 from msgspec import Struct
 
 from reasonpack.errors import FormatError
+from reasonpack.rows.consistency import check_sound
 from reasonpack.rows.schema import check_readable
-from reasonpack.rows.sound import check_sound
 from reasonpack.storage.place import Place, check_regular, public_name
 from reasonpack.storage.read import has_end, lacks_memory, open_arrow, validated
 

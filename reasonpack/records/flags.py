@@ -13,7 +13,7 @@ from reasonpack.errors import RecordError
 from reasonpack.records.draft import FLAGS, is_absent
 from reasonpack.records.reasoning import same
 from reasonpack.records.value_types import wrong_type
-from reasonpack.records.weighted import WEIGHTS, is_weight
+from reasonpack.records.weight_search import WEIGHTS, is_weight
 
 LEAST, MOST = 1e-6, 1e6
 """Bounds of a weight; between them 32 bits still tell weights apart after they are divided."""

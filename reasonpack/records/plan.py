@@ -35,7 +35,7 @@ from reasonpack.records.unit import (
     content_kind,
     no_list,
 )
-from reasonpack.records.weighted import Search, is_weighted
+from reasonpack.records.weight_search import Search, is_weighted
 from reasonpack.storage.place import Place, Stamp, full_stamp, public_name, unreadable
 from reasonpack.storage.read import Container, digest, open_bytes
 

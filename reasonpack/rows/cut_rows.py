@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from reasonpack.rows.content_hash import flattened, numbers_of, offsets
-from reasonpack.rows.optional import FILLS
+from reasonpack.rows.optional_columns import FILLS
 from reasonpack.rows.sample import Calls, Sample, Segments, slices
 
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from reasonpack.rows.encoded_views import ROOT, common_prefix, joined_views
 from reasonpack.rows.forest import Forest
-from reasonpack.rows.optional import FILLS
+from reasonpack.rows.optional_columns import FILLS
 
 I32 = NDArray[np.int32]
 Joint = Literal["beginning", "known-prompt", "continued", "otherwise", "rewritten"]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonpack.rows.forest import Forest, LaidOut
-from reasonpack.rows.optional import FILLS
+from reasonpack.rows.optional_columns import FILLS
 
 I32 = NDArray[np.int32]
 IGNORE = -100

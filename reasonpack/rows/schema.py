@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 import pyarrow as pa
 
 from reasonpack.errors import FormatError
-from reasonpack.rows.optional import APPLIED, OF_CALLS
+from reasonpack.rows.optional_columns import APPLIED, OF_CALLS
 
 FORMAT_VERSION = "1.0"
 """Major and minor version of the format; a reader refuses a major one it does not know."""

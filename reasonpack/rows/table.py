@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from reasonpack.rows.optional import FILLS
+from reasonpack.rows.optional_columns import FILLS
 from reasonpack.rows.sample import IGNORE, NO_CALLS, Sample
 from reasonpack.rows.schema import COLUMNS, OPTIONAL
 

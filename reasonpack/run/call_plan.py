@@ -24,7 +24,7 @@ from reasonpack.records.group_index import Grouped, Grouping, plan_groups
 from reasonpack.records.groups import FILE, NONE
 from reasonpack.records.options import renamed_fields
 from reasonpack.records.unit import Record, Unit, content_kind, read_records
-from reasonpack.rows.optional import OF_CALLS
+from reasonpack.rows.optional_columns import OF_CALLS
 from reasonpack.rows.schema import planned
 from reasonpack.storage.place import Place
 from reasonpack.wording import count, listed

@@ -37,7 +37,7 @@ from reasonpack.templates.limits import ready_for_bounds
 from reasonpack.tokens.tokenizer import Tokenizer
 from reasonpack.tokens.view_tokens import NO_PART, Border, Cutter, Pieces
 from reasonpack.views.chosen import PARTS, read_train_on
-from reasonpack.views.past import Pasts
+from reasonpack.views.earlier_calls import Pasts
 from reasonpack.views.spans import common_beginning
 from reasonpack.views.view import View, each_view
 

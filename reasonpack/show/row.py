@@ -23,7 +23,7 @@ from reasonpack.errors import FormatError, UsageError
 from reasonpack.records.strict_json import quoted
 from reasonpack.rows.content_hash import numbers_of
 from reasonpack.rows.kind import BY_LABEL
-from reasonpack.rows.optional import FILLS
+from reasonpack.rows.optional_columns import FILLS
 from reasonpack.rows.sample import IGNORE
 from reasonpack.rows.schema import COLUMNS, OPTIONAL
 from reasonpack.storage.place import Place

@@ -8,7 +8,7 @@
 The implementation that the model has is wrapped (`flash_attention_2`, `_3`, `_4`, a kernel of the
 hub), so windows, softcaps, sinks and the checks of trainers stay as they are. For `sdpa`, a
 reference is called that is slow, and exact in float64 on a CPU. A batch without `branches` is
-computed as before, if its rows need none (`lost`).
+computed as before, if its rows need none (`lost_mask`).
 
 The wrapper is registered for the process; each model to be trained needs the call, for its hook.
 """
@@ -24,7 +24,7 @@ import torch
 
 from reasonpack.errors import UsageError
 from reasonpack.torch.branch_index import NAME, BranchIndex
-from reasonpack.torch.lost import check_applied, check_plain, is_only_padding
+from reasonpack.torch.lost_mask import check_applied, check_plain, is_only_padding
 from reasonpack.torch.stock_attention import check_aligned, is_registered, register, unregister
 
 _models: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from reasonpack.errors import FormatError, UsageError
 from reasonpack.masks import Window, dense, flashmask, flat, stack, varlen
 from reasonpack.masks.rows import SEGMENTS, listed
-from reasonpack.rows.optional import APPLIED, FILLS
+from reasonpack.rows.optional_columns import APPLIED, FILLS
 from reasonpack.rows.sample import IGNORE
 from reasonpack.torch.branch_index import NAME, branch_index, path_places
 from reasonpack.torch.flex_masks import FlexMask, Windows, per_layer_type

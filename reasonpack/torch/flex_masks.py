@@ -17,7 +17,7 @@ from reasonpack.errors import UsageError
 from reasonpack.masks import Window, flex
 from reasonpack.torch.branch_attention import check_module, is_attended_by_branches
 from reasonpack.torch.branch_index import NAME
-from reasonpack.torch.lost import check_applied, check_plain, check_whole, is_only_padding
+from reasonpack.torch.lost_mask import check_applied, check_plain, check_whole, is_only_padding
 
 Windows = Union[int, Mapping[str, Optional[int]], None]  # noqa: UP007, UP045 (an alias runs on 3.10)
 OTHER_MASKS = frozenset({NAME, "startend_row_indices", "visible_until"})
@@ -80,7 +80,7 @@ def build_flex_masks(model: torch.nn.Module) -> Any:
     """Make a model build the `FlexMask` that it is given, and refuse rows whose mask was lost.
 
     The trainer needs no change. If it drops the mask, or replaces it by a padding mask, the hook
-    raises `UsageError` for rows that need more (`lost`). If the positions were lost as well, a
+    raises `UsageError` for rows that need more (`lost_mask`). If the positions were lost as well, a
     batch is refused in training, but not in `eval()`, as in `generate`.
 
     Returns:

@@ -26,7 +26,7 @@ from reasonpack.templates.loops import Memo
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.templates.written import Written
 from reasonpack.views.completion import closes_reasoning
-from reasonpack.views.past import Past, Story, same_beginning
+from reasonpack.views.earlier_calls import Past, Story, same_beginning
 
 WORTH_A_MEMO = 20
 """Least number of views for which a memo is used: its gain grows with the number's square."""

@@ -30,7 +30,7 @@ from reasonpack.records.message import NOTHING_WRITTEN, Message
 from reasonpack.templates.limits import ready_for_bounds
 from reasonpack.views.chosen import read_train_on
 from reasonpack.views.completion import find_completion
-from reasonpack.views.past import Past, Prompt
+from reasonpack.views.earlier_calls import Past, Prompt
 from reasonpack.views.refused import (
     check_context,
     hidden_answers,

@@ -138,7 +138,7 @@ TESTED_TOGETHER = {
     "laws/test_bad_input": "wording",
     "laws/test_npass": "run.conversations run.work",
     "laws/test_readme": "cli.template show.template",
-    "laws/test_schemas": "datasets.manifest datasets.receipt rows.kind rows.optional",
+    "laws/test_schemas": "datasets.manifest datasets.receipt rows.kind rows.optional_columns",
     "records/test_sessions": "records.readers.session",
     "records/test_calls": "records.call_draft records.call_messages records.call_tokens"
     " records.readers.answers records.readers.generic records.readers.levels"

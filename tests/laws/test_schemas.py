@@ -32,7 +32,7 @@ from reasonpack.datasets.manifest import Manifest
 from reasonpack.datasets.receipt import Receipt
 from reasonpack.datasets.shards import read_shard
 from reasonpack.rows.kind import Kind
-from reasonpack.rows.optional import APPLIED
+from reasonpack.rows.optional_columns import APPLIED
 from reasonpack.rows.schema import COLUMNS, FORMAT_VERSION, METADATA_PREFIX, OPTIONAL
 
 ROOT = Path(__file__).parents[2]

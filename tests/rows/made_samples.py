@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from reasonpack.choices import ShardFormat
 from reasonpack.rows import schema as schemas
 from reasonpack.rows import shard
-from reasonpack.rows.optional import FILLS
+from reasonpack.rows.optional_columns import FILLS
 from reasonpack.rows.sample import Calls, Sample, Segments
 from reasonpack.rows.table import row_groups
 from tests.changed import replace

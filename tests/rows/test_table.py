@@ -18,7 +18,7 @@ from reasonpack.choices import ShardFormat
 from reasonpack.datasets.shards import read_shard
 from reasonpack.rows import schema as schemas
 from reasonpack.rows import table as table_module
-from reasonpack.rows.optional import FILLS
+from reasonpack.rows.optional_columns import FILLS
 from reasonpack.rows.sample import Sample
 from reasonpack.rows.schema import COLUMNS
 from reasonpack.rows.table import rows_to_table

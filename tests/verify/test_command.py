@@ -102,13 +102,13 @@ SHARED = {
     *("records.record_places", "records.row_files"),
     *(
         "records.unit",
-        "records.weighted",
+        "records.weight_search",
         "records",
         "rows.content_hash",
         "rows.kind",
-        "rows.optional",
+        "rows.optional_columns",
         "rows.schema",
-        "rows.sound",  # of which the shards of `verify` are opened unchecked
+        "rows.consistency",  # of which the shards of `verify` are opened unchecked
         "rows",
     ),
 }

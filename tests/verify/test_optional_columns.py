@@ -26,7 +26,7 @@ from damages import (
 from packed_twice import Json, Packed, copied
 
 from reasonpack.rows.kind import Kind
-from reasonpack.rows.optional import APPLIED, FILLS
+from reasonpack.rows.optional_columns import APPLIED, FILLS
 from reasonpack.rows.schema import OPTIONAL, schema
 from reasonpack.verify import shards
 from reasonpack.verify.rows import check_row

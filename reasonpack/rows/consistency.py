@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from reasonpack.rows.content_hash import flattened, lengths, numbers_in, numbers_of
 from reasonpack.rows.kind import Kind
-from reasonpack.rows.optional import FILLS
+from reasonpack.rows.optional_columns import FILLS
 from reasonpack.rows.schema import COLUMNS, OPTIONAL
 
 _PARALLEL = {

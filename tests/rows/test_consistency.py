@@ -10,8 +10,8 @@ import pytest
 from made_samples import plain_sample
 from test_cut_rows import with_two_calls
 
+from reasonpack.rows.consistency import check_sound
 from reasonpack.rows.schema import OPTIONAL, schema
-from reasonpack.rows.sound import check_sound
 from reasonpack.rows.table import rows_to_table
 
 Row = dict[str, Any]

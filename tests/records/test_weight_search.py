@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reasonpack.records.plan import plan
-from reasonpack.records.weighted import Search
+from reasonpack.records.weight_search import Search
 
 ASK = {"role": "user", "content": "2+2?"}
 CALL = {"type": "function", "function": {"name": "f", "arguments": {"weight": 70.5}}}

@@ -21,7 +21,7 @@ from reasonpack.rows.kind import Kind
 from reasonpack.run.context import Context, load_context
 from reasonpack.run.waiting_calls import view_of_call
 from reasonpack.templates.loops import Memo
-from reasonpack.views.past import Past, Pasts, Prompt
+from reasonpack.views.earlier_calls import Past, Pasts, Prompt
 from reasonpack.views.spans import Found, Span
 from reasonpack.views.view import View
 

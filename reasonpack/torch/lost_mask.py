@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from reasonpack.errors import UsageError
-from reasonpack.rows.optional import APPLIED
+from reasonpack.rows.optional_columns import APPLIED
 
 
 def is_only_padding(mask: Any) -> bool:
