@@ -42,7 +42,12 @@ Draw = Callable[[int], str]
 
 
 def chats(
-    megabytes: float, *, seed: int = 0, turns: int | None = None, mean_turns: float = 4.0
+    megabytes: float,
+    *,
+    seed: int = 0,
+    turns: int | None = None,
+    mean_turns: float = 4.0,
+    tools: float = 0.2,
 ) -> Iterator[dict[str, Any]]:
     """Yield chats whose texts have so many megabytes in all.
 
@@ -51,13 +56,14 @@ def chats(
         seed: of everything drawn.
         turns: how many each chat has; None draws 1 to 32.
         mean_turns: about how many, where they are drawn.
+        tools: the share of chats that call tools.
     """
     chance = random.Random(seed)
     draws = _draws(chance)
     written = number = 0
     while written < megabytes * 1e6:
         count = turns or min(32, max(1, round(chance.lognormvariate(0, 0.8) * mean_turns * 0.7)))
-        chat = _chat(chance, draws, number, count)
+        chat = _chat(chance, draws, number, count, tools)
         written += sum(
             len(message.get(key) or "")
             for message in chat["messages"]
@@ -67,9 +73,11 @@ def chats(
         yield chat
 
 
-def _chat(chance: random.Random, draws: list[Draw], number: int, turns: int) -> dict[str, Any]:
+def _chat(
+    chance: random.Random, draws: list[Draw], number: int, turns: int, share: float
+) -> dict[str, Any]:
     (draw,) = chance.choices(draws, [5, 3, 2, 2])
-    tools = chance.random() < 0.2
+    tools = chance.random() < share
 
     def length(median: float, spread: float, most: float) -> int:
         tokens = min(most, chance.lognormvariate(0, spread) * median)

@@ -354,9 +354,11 @@ def plot(seconds: dict[str, float]) -> str:
     )
 
 
-def write_corpus(path: Path, megabytes: float, turns: int | None = None) -> Path:
+def write_corpus(
+    path: Path, megabytes: float, turns: int | None = None, tools: float = 0.2
+) -> Path:
     with path.open("w", encoding="utf-8") as file:
-        for chat in chats(megabytes, turns=turns):
+        for chat in chats(megabytes, turns=turns, tools=tools):
             file.write(json.dumps(chat, ensure_ascii=False) + "\n")
     return path
 
@@ -369,6 +371,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tokenizer", type=Path, required=True, help="directory")
     parser.add_argument("--megabytes", type=float, default=0, help="of the first table")
+    parser.add_argument("--tools", type=float, default=0.2, help="share of chats that call tools")
     parser.add_argument("--only", default="", help="measure of these only rows that match REGEX")
     parser.add_argument("--peer-megabytes", type=float, default=0, help="of the slow peers' table")
     parser.add_argument("--turns", default="", help="of the third table, such as 1,4,16,64")
@@ -389,7 +392,7 @@ def main() -> None:
             ("peers", arguments.peer_megabytes, [BASE, BEST, *known], BEST),
         ):
             if size:
-                path = write_corpus(place / f"{name}.jsonl", size)
+                path = write_corpus(place / f"{name}.jsonl", size, tools=arguments.tools)
                 taken = rounds(ways, path, tokenizer, repeat)
                 print(f"\n{size:g} MB of text\n\n" + table(taken, base), flush=True)
                 for way, rows in taken.items():
