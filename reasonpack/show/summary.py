@@ -125,7 +125,7 @@ def _saving_of_onepass(times: float, *, with_stats: bool) -> str:
         return saved
     if times < PAYS:
         return f"{saved}, so little that --layout npass will do unless stats says otherwise"
-    return f"{saved}; stats says what that is worth for your model"
+    return f"{saved}; its rows need the mask that reasonpack.torch makes, npass rows need none"
 
 
 NOTES: Mapping[str, str] = {

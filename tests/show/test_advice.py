@@ -90,7 +90,7 @@ def test_the_summary_leaves_the_last_word_to_the_advice() -> None:
     )
     saved = "saves 26.5% of the tokens"
     assert _saving_of_onepass(1.36, with_stats=True) == saved
-    said = f"{saved}; stats says what that is worth for your model"
+    said = f"{saved}; its rows need the mask that reasonpack.torch makes, npass rows need none"
     assert _saving_of_onepass(1.36, with_stats=False) == said
     assert "either will do" in advice(costs_of(Work(100, 10, 5), Work(100, 10, 5)))
     assert _saving_of_onepass(1, with_stats=False).startswith(
