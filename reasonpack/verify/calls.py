@@ -155,10 +155,8 @@ def _calls(record: Json, reading: Reading) -> Iterator[Call]:
     if any(kind in str(record.get("call_type")) for kind in NO_CHAT):
         return
     request = request_of(record)
-    is_plain = isinstance(request, dict) and "body" not in request
-    changed = (place.get(name) not in EMPTY for place in (record, request) for name in _CHANGES)
-    if not is_plain or any(changed):
-        raise NotChecked("a request that is no plain object, or that changes the prompt")
+    if not isinstance(request, dict) or "body" in request:
+        raise NotChecked("a request that is no plain object")
     record = with_prompt_of_pair(record)
     answers = answers_of(record)
     for number, (said, role, levels) in enumerate(answers):
@@ -170,6 +168,7 @@ def _calls(record: Json, reading: Reading) -> Iterator[Call]:
         if role == FAILED:
             if {*_PROMPT_IDS, *IDS} & record.keys():
                 raise NotChecked("ids of a call that failed")
+            _check_options(_CHANGES, record, request)
             yield Call(id_, None, trained=False)
             continue
         call = _call(record, request, answer, levels, reading)
@@ -187,12 +186,12 @@ def _call(record: Json, request: Json, answer: Any, levels: list[Json], reading:
     if "tokens" in record and isinstance(record["tokens"], list):
         cut = len(record["tokens"]) - record.get("response_length", -1)
         prompt, ids = record["tokens"][:cut], record["tokens"][cut:]
+    if ids is None:  # else the ids say what the model saw and where it stopped
+        _check_options((*_CHANGES, *_OTHERS), record, request)
     chat = None
     if prompt is None or not isinstance(_value((record, request), _ASKED), str):
         asker = (record, request, *(level for level in levels[:1] if "output" in level))
         chat = _chat(asker, answer, reading, has_ids=ids is not None)
-    elif ids is None:
-        raise Refused("ids of a prompt without those of its completion")
     if (prompt is None) != (ids is None):
         raise Refused("ids of one of prompt and completion")
     mask = _mask(_value(places, _MASK), len(prompt or ()), ids)
@@ -305,8 +304,6 @@ def _as_text(content: Any) -> Any:
 
 def _context(record: Json, request: Json, *echo: Json) -> Json:
     """Collect system text, tools and template variables of a request, as fields of a chat."""
-    if any(place.get(name) not in EMPTY for place in (record, request) for name in _OTHERS):
-        raise NotChecked("stops or extra_body in a request")
     context = {name: _value((record, request), (name,)) for name in _CONTEXT}
     instructions = _value((record, request), ("instructions",))
     if instructions is not None and context["system"] not in (None, instructions):
@@ -328,6 +325,11 @@ def _context(record: Json, request: Json, *echo: Json) -> Json:
             raise NotChecked("reasoning efforts that differ")
         context["chat_template_kwargs"] = {"reasoning_effort": given[0], **held}
     return {name: value for name, value in context.items() if value is not None}
+
+
+def _check_options(names: Sequence[str], *places: Json) -> None:
+    if any(place.get(name) not in EMPTY for place in places for name in names):
+        raise NotChecked("options of a request that change the prompt or the stop")
 
 
 def _repeats(one: Any, answer: Any) -> bool:

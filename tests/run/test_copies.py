@@ -256,7 +256,8 @@ def test_equal_groups_in_a_form_that_verify_does_not_check(tmp_path: Path) -> No
     assert (counts.packed, counts.duplicates) == (1, 2)
     findings = verify_dataset(tmp_path / "out", [str(tmp_path / "a.jsonl")])
     left = {reason: number for reason, (number, _) in findings.unchecked.items()}
-    assert (findings.listed, left) == ([], {"stops or extra_body in a request": 2, BESIDE: 1})
+    changed = "options of a request that change the prompt or the stop"
+    assert (findings.listed, left) == ([], {changed: 2, BESIDE: 1})
     assert (findings.checked["duplicates"], findings.taken[-1]) == (2, TAKEN)
 
 

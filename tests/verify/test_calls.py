@@ -106,6 +106,11 @@ READ: dict[str, Any] = {
         "role": "assistant", "content": "5"}]},
     "ids beside the text of a completion": {"request": {"prompt": "2+2?"}, "response": {
         "prompt_token_ids": [5], "choices": [{"text": "4", "token_ids": [7]}]}},
+    **{f"ids beside {name} in the request": {
+        "request": {"messages": [ASK], name: value}, "response": ANSWER,
+        "prompt_ids": [5], "completion_ids": [7]}
+       for name, value in {"stop": ["x"], "extra_body": {"top_k": 3}, "documents": [{"a": 1}],
+                           "chat_template": "x", "previous_response_id": "r"}.items()},
     "a mask of what the environment wrote": {"prompt_ids": [5], "completion_ids": [7, 8],
         "env_mask": [1, 0]},
     "ids in objects": {"prompt": {"token_ids": [5]}, "response": {"token_ids": [7]}, "reward": 1},
