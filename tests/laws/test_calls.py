@@ -70,7 +70,7 @@ def laid_out(
         for number, call in enumerate(calls, 1)
     ]
     names = planned([*ALWAYS, *columns])
-    group = Group("g", 0, len(records), iter(records), records.__getitem__)
+    group = Group("g", 0, iter(records), records.__getitem__)
     laid = CallGroups(options, load_context(options), columns=names).lay_out([group])
     return laid, rows_to_table(laid.samples, laid.rows["train"], schema({}, names)).to_pylist()
 
