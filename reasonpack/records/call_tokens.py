@@ -50,6 +50,8 @@ def read_tokens(found: Mapping[str, Any]) -> Arrays:
             here, there = there, here
         what = f"ids without those of the {there.partition('_')[0]}, expected both"
         fix = f"Log the {there.partition('_')[0]}'s ids too, or leave this field out."
+        if here == "completion_ids":
+            fix += " Write ids of both in one list as tokens, with response_length."
         raise RecordError("missing", here, what, fix=fix)
     if "prompt_ids" not in found:
         return _without_ids(found)

@@ -108,17 +108,27 @@ def _by_name(fields: Iterable[Field]) -> list[Field]:
 
 def _fix(named: Sequence[Field]) -> str:
     named = named[:MOST]
-    names = [_argument(each.name) for each in named]
     renamed = [f"--field {_argument(f'{each.name}={each.near}')}" for each in named if each.near]
-    them = "it" if len(named) == 1 else "them"
+    mixed = 0 < len(renamed) < len(named)
+    left = [each for each in named if not (mixed and each.near)]
+    names = [_argument(each.name) for each in left]
+    them = "the others" if mixed else "it" if len(named) == 1 else "them"
     fix = f"--ignore-fields {','.join(names)} to leave {them} out"
     if any(re.search("(tool|function)_?(call|use)s?$", each.name) for each in named):
         fix += " (an answer whose call is left out is trained to end before it)"
     fix += "."
     if renamed:
         them = "it" if len(named) == 1 else "those with a like"
-        return f"pass {' '.join(renamed)} to read {them}, or {fix}"
+        fix = f"{' '.join(renamed)} to read {them}, {'and' if mixed else 'or'} {fix}"
+    marks = [each.name for each in left if not each.near and _MARKS.search(each.name)]
+    if marks:
+        said = f"if {quoted(marks[0])} says which tokens are trained, write that as loss_mask, "
+        return f"{said}1 for each to train and 0 for the others; else pass {fix}"
     return f"pass {fix}"
+
+
+_MARKS = re.compile(r"mask(s|ed|ing)?$|labels$|(range|span|weight)s$|(^|_)is_\w*tokens?$")
+"""Names of fields that may say which tokens are trained, in one way or the opposite."""
 
 
 def _argument(text: str) -> str:
@@ -203,7 +213,7 @@ def _unread(
             return
     if harmless:
         return
-    near = "" if tells else nearest(key, known.likely)
+    near = "" if tells else named_like(key, known.likely)
     # A known name inside another object: a flag that says no, or reasoning, however short.
     misplaced = "." in name and key in known.likely and (isinstance(value, str) or not value)
     misplaced &= not (key in REASONING and is_effort(value))
@@ -215,12 +225,24 @@ def _unread(
     yield Field(name, path, signal, like)
 
 
+def named_like(key: str, likely: Iterable[str]) -> str:
+    """Return the known name that `key` misspells; of a mask the first letters have to be the same.
+
+    >>> named_like("loss_masks", ["loss_mask"]), named_like("obs_mask", ["loss_mask"])
+    ('loss_mask', '')
+    """
+    near = nearest(key, likely)
+    return "" if near.endswith("_mask") and near[:3] != key[:3].lower() else near
+
+
 def _is_large(value: object) -> bool:
-    """Return whether a value could be signal by its type and length."""
+    """Return whether a value could be signal by its type and length; JSON in a text could be."""
     if isinstance(value, dict):
         held = [each for each in value.values() if not is_effort(each)]
         return any(isinstance(each, str | bool) or _is_large(each) for each in held)
-    return isinstance(value, list) or (isinstance(value, str) and len(value) > LONG)
+    if isinstance(value, str):
+        return len(value) > LONG or (value[:1] in ("[", "{") and value not in ("[]", "{}"))
+    return isinstance(value, list)
 
 
 def _was_read(value: object, texts: Texts) -> bool:
@@ -247,6 +269,8 @@ def meant(key: str) -> str:
     if re.search(r"(finish|stop|done|end)\w*reason", key, re.IGNORECASE):
         return "finish_reason"
     word = SIGNAL.search(key) or _THOUGHT.search(key)
+    if "mask" in key.lower():  # the mask of what its other words name
+        return ""
     return _MEANT.get(key if word is None else word[0].lower(), "")
 
 

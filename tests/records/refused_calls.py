@@ -211,6 +211,66 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         "response_mask[1]: a token of the prompt that is to be trained",
         "Write 0 here",
     ),
+    "a mask of tools in one more list": (
+        ids(completion_mask=[1, 1, 1], tool_mask=[1, 0, 1]),
+        "unknown-field",
+        "tool_mask: a field that is not read",
+        (
+            "if 'tool_mask' says which tokens are trained, write that as loss_mask, 1 for each to "
+            "train and 0 for the others; else pass --ignore-fields tool_mask to leave it out."
+        ),
+    ),
+    "two masks that differ": (
+        ids(completion_mask=[1, 1, 1], env_mask=[1, 0, 1]),
+        "conflict",
+        "env_mask: differs from completion_mask",
+        "Keep the one that is 0 for every token that is not to be trained.",
+    ),
+    "a mask of what is not to be trained": (
+        ids(obs_mask=[0, 1, 0]),
+        "unknown-field",
+        "expected none: 'obs_mask' (1 time)",
+        "write that as loss_mask, 1 for each to train",
+    ),
+    "a mask as text": (
+        ids(action_mask="[1, 0, 1]"),
+        "unknown-field",
+        "expected none: 'action_mask' (1 time)",
+        "write that as loss_mask",
+    ),
+    "a mask below another field": (
+        ids(metadata={"tool_mask": [1, 0, 1]}),
+        "unknown-field",
+        "expected none: 'metadata.tool_mask' (1 time)",
+        "write that as loss_mask",
+    ),
+    "ranges of what is trained": (
+        ids(action_ranges=[[2, 3], [4, 5]]),
+        "unknown-field",
+        "expected none: 'action_ranges' (1 time)",
+        "write that as loss_mask",
+    ),
+    "labels": (
+        ids(labels=[-100, -100, 7, -100, 2]),
+        "unknown-field",
+        "expected none: 'labels' (1 time)",
+        "write that as loss_mask",
+    ),
+    "masks beside another list": (
+        ids(loss_masks=[1, 0, 1], rewards=[0, 0, 1]),
+        "unknown-field",
+        "expected none: 'loss_masks' (1 time, like loss_mask), 'rewards' (1 time)",
+        (
+            "pass --field loss_masks=loss_mask to read those with a like, and --ignore-fields "
+            "rewards to leave the others out."
+        ),
+    ),
+    "ids of prompt and completion as those of a completion": (
+        {"token_ids": [5, 6, 7, 8], "assistant_mask": [0, 0, 1, 1]},
+        "missing",
+        "token_ids: ids without those of the prompt, expected both",
+        "Write ids of both in one list as tokens, with response_length.",
+    ),
     "a mask of weights": (
         ids(loss_mask=[0, 0.5, 1]),
         "weight",
@@ -260,7 +320,7 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         ids(step_weights=[0.5, 1]),
         "unknown-field",
         "step_weights: a field that is not read and may hold what the model is to learn",
-        "--ignore-fields step_weights to leave it out",
+        "else pass --ignore-fields step_weights to leave it out",
     ),
     "a label that says that the answer is a bad one": (
         {**CHAT, "label": False},
@@ -287,7 +347,7 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
             "fields that are not read and may hold what the model is to learn, expected none: "
             "'masks' (1 time), 'cot' (1 time, like reasoning_content)"
         ),
-        "--ignore-fields masks,cot to leave them out",
+        "--field cot=reasoning_content to read those with a like, and --ignore-fields masks to",
     ),
     "a sequence without its length": (
         {"tokens": [1, 2, 3]},

@@ -26,10 +26,9 @@ from reasonpack.records.reading import Reading
 from reasonpack.records.renaming import renamed
 from reasonpack.records.side_fields import SIDE_FIELDS
 from reasonpack.records.strict_json import step
-from reasonpack.records.unknown import INSTRUCTED, Field, Known, Texts, unread
+from reasonpack.records.unknown import INSTRUCTED, Field, Known, Texts, named_like, unread
 from reasonpack.records.unread import MESSAGE_FIELDS, OF_A_RECORD, undesired
 from reasonpack.records.value_types import typed
-from reasonpack.wording import nearest
 
 TOKEN_FIELDS = frozenset(
     name for names in (*TOKEN_NAMES.values(), *VALUE_NAMES.values()) for name in names
@@ -108,6 +107,9 @@ class Level(Place, frozen=True):
         return self.fields.get(name) if name in self.read else None
 
 
+_KEPT_MASK = "Keep the one that is 0 for every token that is not to be trained."
+
+
 def found_in(levels: Iterable[Level], names: Sequence[str]) -> tuple[str, Any] | None:
     """Return the path and value of the field with one of these names; None if no level has one.
 
@@ -130,7 +132,8 @@ def found_in(levels: Iterable[Level], names: Sequence[str]) -> tuple[str, Any] |
             path = step(each.path, name)
             if found and not _same(found[1], value):
                 what = f"differs from {found[0]}, which means the same, expected the same value"
-                raise RecordError("conflict", path, what, fix="Keep one of the two.")
+                kept = _KEPT_MASK if "loss_mask" in names else "Keep one of the two."
+                raise RecordError("conflict", path, what, fix=kept)
             found = found or (path, value)
     return found
 
@@ -224,7 +227,7 @@ def _unread_in(each: Level, texts: Texts) -> Iterator[Field]:
         yield replace(found, name=_qualified(found.name))
     for key in sorted(numbers):
         place = each.below(str(key))
-        near = nearest(key, _TOKENS)
+        near = named_like(key, _TOKENS)
         near = "" if fields.get(near) else near
         yield Field(_qualified(place.name), place.path, refused=True, near=near)
 
