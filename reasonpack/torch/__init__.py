@@ -5,9 +5,10 @@
                         check_model, collator_for: what this model can be given
 
 `dataset` reads rows, `collator` pads them and makes the mask, `models` says which model takes
-which mask, and refuses models that would silently train on the wrong context. `flex_masks` and
-`branch_attention` put a hook on the model, for FlexAttention and for FlashAttention;
-`weighted_loss` applies loss weights. README.md in this folder says which to use.
+which mask, and refuses models that would silently train on the wrong context; `context` runs the
+model to see whether it does. `flex_masks` and `branch_attention` put a hook on the model, for
+FlexAttention and for FlashAttention; `weighted_loss` applies loss weights. README.md in this
+folder says which to use.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ except ModuleNotFoundError as error:
 from reasonpack.torch.branch_attention import BranchAttention, attend_by_branches
 from reasonpack.torch.branch_index import BranchIndex
 from reasonpack.torch.collator import Collator, MaskForm
+from reasonpack.torch.context import check_context
 from reasonpack.torch.flex_masks import FlexMask, build_flex_masks
 from reasonpack.torch.gather import gathered, regathered
 from reasonpack.torch.weighted_loss import WeightedLoss, weighted_loss
@@ -55,6 +57,7 @@ __all__ = [
     "WeightedLoss",
     "attend_by_branches",
     "build_flex_masks",
+    "check_context",
     "check_model",
     "collator_for",
     "gathered",

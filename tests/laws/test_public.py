@@ -21,8 +21,9 @@ PUBLIC = {
 WITH_TORCH = {
     "reasonpack.masks.flex": "block_mask mask_mod",
     "reasonpack.torch": "BranchAttention BranchIndex Collator FlexMask MaskForm RowDataset"
-    " RowStream WeightedLoss attend_by_branches build_flex_masks check_model collator_for gathered"
-    " model_max_position model_windows prepare_model regathered weighted_loss",
+    " RowStream WeightedLoss attend_by_branches build_flex_masks check_context"
+    " check_model collator_for gathered model_max_position model_windows prepare_model"
+    " regathered weighted_loss",
 }
 
 
