@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Callable, Iterable, Mapping
-from types import BuiltinMethodType, MappingProxyType
+from collections.abc import Callable, Iterable
+from types import BuiltinMethodType
 from typing import Any, NoReturn
 
 import jinja2
@@ -26,6 +26,13 @@ from jinja2.utils import Namespace
 
 from reasonpack.errors import TemplateError
 from reasonpack.templates.code import DICT_ATTRIBUTES, STR_METHODS, CodeGenerator, Template
+
+JSON_TEXTS = "JSON of what does not change"
+"""Name of a variable that `tojson` reads; no template can use this name.
+
+Its value: id of a value that does not change → [the value, its JSON or None before the first use].
+Keeping the value there prevents the reuse of its id.
+"""
 
 
 def environment(name: str, date: datetime.date | None) -> Environment:
@@ -69,14 +76,11 @@ class Environment(jinja2.sandbox.SandboxedEnvironment):
 
     Attributes:
         may_change: whether the template names such a method.
-        json_texts: id of a value that does not change → [the value, its JSON or None before the
-            first use]. Keeping the value here prevents the reuse of its id.
     """
 
     code_generator_class = CodeGenerator
     template_class = Template
     may_change = False
-    json_texts: Mapping[int, list[Any]] = MappingProxyType({})
     intercepted_binops = frozenset({"*", "**"})
     longest = 1 << 24
 
@@ -148,9 +152,9 @@ def _sum(
     return start
 
 
-@jinja2.pass_environment
+@jinja2.pass_context
 def _tojson(
-    environment: Environment,
+    context: jinja2.runtime.Context,
     value: Any,
     ensure_ascii: bool = False,
     indent: int | None = None,
@@ -165,7 +169,7 @@ def _tojson(
             separators=separators,
             sort_keys=sort_keys,
         )
-    known = environment.json_texts.get(id(value))
+    known = context.parent[JSON_TEXTS].get(id(value))
     if known is None:
         return _JSON.encode(value)
     if known[1] is None:

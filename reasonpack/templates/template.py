@@ -10,12 +10,12 @@ rendering has a time limit and, where the operating system enforces one, a memor
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import datetime
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import jinja2
@@ -28,7 +28,7 @@ from reasonpack.templates import sandbox
 from reasonpack.templates.limits import bounds, out_of_memory
 from reasonpack.templates.loop_facts import EACH, Site, find_sites
 from reasonpack.templates.loops import Memo
-from reasonpack.templates.sandbox import environment
+from reasonpack.templates.sandbox import JSON_TEXTS, environment
 from reasonpack.wording import one_line
 
 SOURCE_LIMIT = 4 << 20
@@ -119,16 +119,11 @@ class ChatTemplate:
             _compiled=compiled,
         )
 
-    @contextlib.contextmanager
-    def unchanged(self, values: Any) -> Iterator[None]:
-        """Let `tojson` encode each dict and list in `values` once: the block changes none."""
-        env = self._environment
-        if not env.may_change:
-            env.json_texts = {id(value): [value, None] for value in _containers(values, 5)}
-        try:
-            yield
-        finally:
-            env.json_texts = {}
+    def json_texts(self, values: Any) -> dict[int, list[Any]]:
+        """Return what lets `render` encode each dict and list in `values` once if none changes."""
+        if self._environment.may_change:
+            return {}
+        return {id(value): [value, None] for value in _containers(values, 5)}
 
     def render(
         self,
@@ -138,6 +133,7 @@ class ChatTemplate:
         add_generation_prompt: bool = False,
         kwargs: Mapping[str, Any] | None = None,
         memo: Memo | None = None,
+        json_texts: Mapping[int, list[Any]] = MappingProxyType({}),
     ) -> str:
         """Render `messages` as the model would see them.
 
@@ -148,6 +144,7 @@ class ChatTemplate:
             kwargs: further variables of the template.
             memo: texts of earlier renderings of this conversation with these variables, which
                 are not rendered again. The result is the same without it.
+            json_texts: the JSON of values, kept between renderings; see the method of this name.
 
         Raises:
             RecordError: the template refuses these messages (`raise_exception`), or
@@ -166,6 +163,7 @@ class ChatTemplate:
             documents=variables.get("documents"),
             add_generation_prompt=add_generation_prompt,
         )
+        variables[JSON_TEXTS] = json_texts
         variables[EACH] = memo.each if memo else lambda _, items, *__: items
         context = env.context_class(env, variables, template.name, template.blocks)
         try:

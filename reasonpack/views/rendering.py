@@ -82,23 +82,23 @@ def each_rendering(
         return memos[key]
 
     new = [message.get("tool_calls") for message in stories[0][past.common if past else 0 :]]
-    with template.unchanged([tools, new]):
-        for index in answers:
-            variables = _variables(conversation, index, rendering)
-            render = partial(template.render, tools=tools, kwargs=variables)
-            try:
-                story, memo, prompt, written = _prompt(
-                    stories, index, render, rendering, partial(memo_of, variables=variables)
-                )
-                last = _own_form(conversation.messages[index], prompt, rendering.behaviour)
-                whole = story[: index + 1] if last is None else [*story[:index], last]
-                if memo and past:
-                    memo.set_items([*whole, *(tools or ())])
-                full = render(whole, memo=memo if past or (last is None and remembers) else None)
-            except RecordError as error:
-                error.path = f"messages[0:{index + 1}]"
-                raise
-            yield index, prompt, full, written
+    kept = template.json_texts([tools, new])
+    for index in answers:
+        variables = _variables(conversation, index, rendering)
+        render = partial(template.render, tools=tools, kwargs=variables, json_texts=kept)
+        try:
+            story, memo, prompt, written = _prompt(
+                stories, index, render, rendering, partial(memo_of, variables=variables)
+            )
+            last = _own_form(conversation.messages[index], prompt, rendering.behaviour)
+            whole = story[: index + 1] if last is None else [*story[:index], last]
+            if memo and past:
+                memo.set_items([*whole, *(tools or ())])
+            full = render(whole, memo=memo if past or (last is None and remembers) else None)
+        except RecordError as error:
+            error.path = f"messages[0:{index + 1}]"
+            raise
+        yield index, prompt, full, written
 
 
 def _prompt(
