@@ -183,7 +183,10 @@ These modules are types, tables or steps that are seen only through another modu
 
 
 def test_the_tests_of_a_module_are_found_by_its_name() -> None:
-    """Those of `torch` are in `trainers`: a folder `torch` would hide that torch is missing."""
+    """Those of `torch` are in `trainers`: a folder `torch` would hide that torch is missing.
+
+    For the same reason there is no folder `datasets`, which is a library of the trainers' tests.
+    """
     own = {
         name: re.sub(r"^torch/", "trainers/", re.sub(r"(\w+)$", r"test_\1", name.replace(".", "/")))
         for name, path in MODULES.items()
