@@ -55,7 +55,7 @@ def read_messages_of(
     """Read the messages of a call, and check the fields that nothing reads.
 
     If the call has ids, messages that cannot be read are left out with a note: the ids are
-    what the model saw and wrote.
+    what the model saw and wrote, unless the messages show images.
 
     Raises:
         UnknownFieldError: an unread field may hold what the model is to learn.
@@ -68,7 +68,7 @@ def read_messages_of(
     except UnknownFieldError as error:
         refused += [replace(each, path=draft.place(each.path)) for each in error.fields]
     except RecordError as error:
-        if not refused and not has_ids:
+        if not refused and (not has_ids or error.reason == "media"):
             raise
         found = CallMessages(None, notes=(f"text-not-read {error.reason}",))
     if refused:

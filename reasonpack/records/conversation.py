@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ from msgspec.structs import replace
 
 from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
-from reasonpack.records.draft import MEDIA_FIELDS, REASONING, is_absent, joined, media
+from reasonpack.records.draft import MEDIA_FIELDS, REASONING, is_absent, joined
 from reasonpack.records.flags import read_record_weight, weights_of
 from reasonpack.records.last_answer import with_answer
 from reasonpack.records.message import Message, ReadMessages, read_messages
@@ -34,7 +34,7 @@ from reasonpack.records.row_files import plain
 from reasonpack.records.tool_calls import ARGUMENTS, contradictions
 from reasonpack.records.tools import TOOL_FIELDS, json_field, read_tools
 from reasonpack.records.unknown import Field, UnknownFieldError, sorted_out
-from reasonpack.records.unread import unread_in_record
+from reasonpack.records.unread import refuse_whole, unread_in_record
 from reasonpack.records.value_types import typed, wrong_type
 
 REASONS: Mapping[str, str] = {
@@ -163,7 +163,9 @@ def conversation_of(
     notes: tuple[str, ...] = ()
     if reading.renamed:
         record, notes = renamed(record, reading.renamed, "", known=READ | frozenset(REASONING))
-    notes += tuple(_left_out_media(record, reading))
+    refuse_whole(record, reading.ignored)
+    left = (name for name in MEDIA_FIELDS if not is_absent(record.get(name)))
+    notes += tuple(f"left-out record.{name}" for name in left)
     container = _container(record)
     text = record[container]
     if container in _LISTS and isinstance(text, str) and text.lstrip().startswith("["):
@@ -186,15 +188,6 @@ def conversation_of(
         notes=_notes(messages if notes_messages else (), tools, (*notes, *read.notes)),
         weight=read_record_weight(record, weighs=reading.weighs),
     )
-
-
-def _left_out_media(record: dict[str, Any], reading: Reading) -> Iterator[str]:
-    """Yield a note for each field of media that is to be left out; refuse the others."""
-    for name in (name for name in MEDIA_FIELDS if not is_absent(record.get(name))):
-        if f"record.{name}" not in reading.ignored:
-            fix = f"pass --ignore-fields record.{name} if the messages show none"
-            raise media(name, f"{name} of the record", otherwise=fix)
-        yield f"left-out record.{name}"
 
 
 def _read_all(

@@ -8,10 +8,20 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from reasonpack.records.draft import FLAGS, REASONING, ROLES, is_effort
+from reasonpack.errors import RecordError
+from reasonpack.records.draft import (
+    FLAGS,
+    MEDIA_FIELDS,
+    REASONING,
+    ROLES,
+    is_absent,
+    is_effort,
+    media,
+)
 from reasonpack.records.harmless import HARMLESS, HARMLESS_OF_A_RECORD
 from reasonpack.records.last_answer import ENDS
 from reasonpack.records.side_fields import SIDE_FIELDS
+from reasonpack.records.strict_json import step
 from reasonpack.records.tool_calls import Call, Function
 from reasonpack.records.tools import TOOL_FIELDS
 from reasonpack.records.unknown import INSTRUCTED, Field, Known, meant, strings, unread
@@ -56,6 +66,13 @@ _ANSWERS = frozenset(("answer", "response", "output", "choices", "chosen"))
 """Fields next to messages that end with a user's, which hold the answer to them."""
 _DESIRED = ("label", "kto_tag")
 """Fields of a record that are false if its answer is a bad one."""
+_NOT_TRAINED: Mapping[str, object] = {"remove_sample": True, "loss_multiplier": 0, "sample_mask": 0}
+"""Fields with which slime and NeMo-RL take a sample out of training, each with that value."""
+_MEDIA = (
+    *(*MEDIA_FIELDS, "multimodal_inputs", "multi_modal_data", "multi_modal_inputs", "image_urls"),
+    "pixel_values",
+)
+"""Fields of a record that hold images, audio or video."""
 _REASONING_PART = frozenset(("type", "text", "thinking", "reasoning"))
 _REASON = ("thinking", "reasoning")
 _PARTS: Mapping[object, frozenset[str]] = {
@@ -140,6 +157,31 @@ def unread_in_record(
 def undesired(fields: Mapping[str, Any]) -> frozenset[str]:
     """Return the fields of a record that say that its answer is a bad one."""
     return frozenset(name for name in _DESIRED if fields.get(name) is False)
+
+
+def refuse_whole(
+    fields: Mapping[str, Any], ignored: Container[str], path: str = "", name: str = ""
+) -> None:
+    """Refuse an object that holds media, or that says that it is not to be trained.
+
+    `path` is its path in the record, `name` its name in options; both are empty for the record.
+
+    Raises:
+        RecordError: it does, in a field that is not to be `ignored`.
+    """
+    for key in (key for key in (*_NOT_TRAINED, *_MEDIA) if not is_absent(fields.get(key))):
+        value, at = fields[key], step(path, key)
+        option = f"{name}.{key}" if name else f"record.{key}" if key in MEDIA_FIELDS else key
+        is_empty = isinstance(value, dict) and all(map(is_absent, value.values()))
+        if option in ignored or is_empty:
+            continue
+        if key in _MEDIA:
+            fix = f"pass --ignore-fields {option} if the model saw none"
+            raise media(at, f"{key} of the record", otherwise=fix)
+        if value == _NOT_TRAINED[key]:
+            what = f"got {str(value).lower()}, with which it is not trained, expected none"
+            fix = f"Leave it out (--on-error skip), or pass --ignore-fields {option} to train it."
+            raise RecordError("weight", at, what, fix=fix)
 
 
 def _last_role(messages: object) -> str | None:

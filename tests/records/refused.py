@@ -175,7 +175,13 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         {"messages": [ASK, ANSWER], "image": "registry/boats:1"},
         "media",
         "image: image of the record, expected text",
-        f"{MEDIA[:-1]}; or pass --ignore-fields record.image if the messages show none.",
+        f"{MEDIA[:-1]}; or pass --ignore-fields record.image if the model saw none.",
+    ),
+    "a sample that is to be removed": (
+        {"messages": [ASK, ANSWER], "remove_sample": True},
+        "weight",
+        "remove_sample: got true, with which it is not trained, expected none",
+        "Leave it out (--on-error skip), or pass --ignore-fields remove_sample to train it.",
     ),
     "a request under another name": (
         {"inputs": {"messages": [ASK]}, "outputs": ANSWER},

@@ -271,6 +271,45 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         "token_ids: ids without those of the prompt, expected both",
         "Write ids of both in one list as tokens, with response_length.",
     ),
+    "a sample that is to be removed": (
+        ids(remove_sample=True),
+        "weight",
+        "remove_sample: got true, with which it is not trained, expected none",
+        "Leave it out (--on-error skip), or pass --ignore-fields remove_sample to train it.",
+    ),
+    "a step whose loss is multiplied by 0": (
+        {"steps": [ids(loss_multiplier=0.0)]},
+        "weight",
+        "steps[0].loss_multiplier: got 0.0, with which it is not trained",
+        "--ignore-fields steps.loss_multiplier to train it",
+    ),
+    "images that the ids stand for": (
+        ids(multimodal_inputs={"images": ["a.png"]}),
+        "media",
+        "multimodal_inputs: multimodal_inputs of the record, expected text",
+        "pass --ignore-fields multimodal_inputs if the model saw none",
+    ),
+    "images beside the ids of a prompt": (
+        {"prompt": {"token_ids": [5], "image_urls": ["a.png"]}, "response": {"token_ids": [7]}},
+        "media",
+        "prompt.image_urls: image_urls of the record, expected text",
+        "pass --ignore-fields prompt.image_urls if the model saw none",
+    ),
+    "images of a call": (
+        {**CHAT, "images": ["a.png"]},
+        "media",
+        "images: images of the record, expected text",
+        "pass --ignore-fields record.images if the model saw none",
+    ),
+    "an image in messages beside ids": (
+        ids(
+            messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}],
+            response=ANSWER,
+        ),
+        "media",
+        "messages[0].content[0]",
+        "leave the record out",
+    ),
     "a mask of weights": (
         ids(loss_mask=[0, 0.5, 1]),
         "weight",

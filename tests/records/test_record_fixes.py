@@ -222,6 +222,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "an answer to a prompt": ("--field output=completion",),
     "texts of messages under another name": ("--field text=content",),
     "the name of an image": ("--ignore-fields record.image",),
+    "a sample that is to be removed": ("--ignore-fields remove_sample",),
     "a request under another name": ("--field inputs=request --field outputs=response",),
     "reasoning that is a list, in a wrapper": (
         "--ignore-fields provider_specific_fields.reasoning_content",

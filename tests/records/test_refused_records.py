@@ -77,6 +77,7 @@ UNSEEN = {
     "a function call without calls",
     "a think tag that is never closed",
     "a think tag that is never closed, in a completion",
+    "a sample that is to be removed",
     "an answer with nothing in it",
     "reasoning after text",
     "reasoning with its tags in a field",

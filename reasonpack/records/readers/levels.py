@@ -27,7 +27,7 @@ from reasonpack.records.renaming import renamed
 from reasonpack.records.side_fields import SIDE_FIELDS
 from reasonpack.records.strict_json import step
 from reasonpack.records.unknown import INSTRUCTED, Field, Known, Texts, named_like, unread
-from reasonpack.records.unread import MESSAGE_FIELDS, OF_A_RECORD, undesired
+from reasonpack.records.unread import MESSAGE_FIELDS, OF_A_RECORD, refuse_whole, undesired
 from reasonpack.records.value_types import typed
 
 TOKEN_FIELDS = frozenset(
@@ -218,7 +218,12 @@ _LIKELY: Mapping[str, type | tuple[type, ...]] = {
 
 
 def _unread_in(each: Level, texts: Texts) -> Iterator[Field]:
-    """Yield the fields of a level that nothing reads."""
+    """Yield the fields of a level that nothing reads.
+
+    Raises:
+        RecordError: the level has media, or says that it is not to be trained.
+    """
+    refuse_whole(each.fields, each.reading.ignored, each.path, each.name)
     fields, telling = each.fields, INSTRUCTED if each.name else undesired(each.fields) | INSTRUCTED
     known = Known(each.read, HARMLESS_OF_A_CALL, _LIKELY, telling=telling)
     others = without(fields, each.read)

@@ -23,6 +23,7 @@ from reasonpack.records.readers.levels import Level, add_found, found_in
 from reasonpack.records.strict_json import step
 from reasonpack.records.tools import TOOL_FIELDS
 from reasonpack.records.unknown import strings
+from reasonpack.records.unread import refuse_whole
 
 PROMPTS = ("messages", "prompt", "input")
 """Names of the field that holds the prompt."""
@@ -72,12 +73,13 @@ def add_prompt(draft: CallDraft, levels: Sequence[Level]) -> None:
     """Add to a draft the prompt, which may be in the record or in its request.
 
     Raises:
-        RecordError: two prompts differ, or one is only named by its id.
+        RecordError: two prompts differ, or one is only named by its id, or has media.
     """
     for each in levels:
         for name in (*PROMPTS, *(_IDS if "input_ids" in each.read else ())):
             value, path = _messages_in(each.get(name)), step(each.path, name)
             if isinstance(value, dict) and isinstance(value.get("token_ids"), list):
+                refuse_whole(value, each.reading.ignored, path, name)
                 path, value = f"{path}.token_ids", value["token_ids"]
             if is_absent(value) or isinstance(value, dict):
                 if name == "prompt" and value and "id" in value:
