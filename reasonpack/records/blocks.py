@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from reasonpack.errors import RecordError
 from reasonpack.records.draft import (
     Draft,
+    content_of,
     hidden,
     is_absent,
     joined,
@@ -118,6 +119,19 @@ def _call(block: dict[str, Any]) -> dict[str, Any]:
     """Convert a tool_use block to one of tool_calls."""
     own = ("type", "id", "name", "input", "caller" if block.get("caller") == _BY_MODEL else "")
     return made_call(*map(block.get, ("id", "name", "input"))) | without(block, own)
+
+
+def refuse_media(messages: object, path: str) -> None:
+    """Refuse images, audio and video in the list of messages at `path`, which nothing reads.
+
+    Raises:
+        RecordError: reason `media`.
+    """
+    for i, message in enumerate(messages if isinstance(messages, list) else ()):
+        parts = content_of(message) if isinstance(message, dict) else None
+        for k, part in enumerate(parts if isinstance(parts, list) else ()):
+            if isinstance(part, dict) and part.get("type") in _MEDIA:
+                raise media(f"{path}[{i}].content[{k}]", f"a part of type {part['type']}")
 
 
 def _part(block: Any, kind: object, path: str) -> Any:

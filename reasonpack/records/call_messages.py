@@ -16,6 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from reasonpack.errors import RecordError
+from reasonpack.records.blocks import refuse_media
 from reasonpack.records.call_draft import CallDraft
 from reasonpack.records.conversation import Conversation, conversation_of
 from reasonpack.records.draft import FLAGS, REASONING, ROLES, is_absent, is_answer
@@ -92,6 +93,7 @@ def _read(
     if prompt is None or answer is None:
         if not has_ids and "failed-call" not in draft.notes:
             raise _incomplete(prompt, answer)
+        refuse_media(prompt, "prompt")
         return CallMessages(None, notes=("no-answer-text",) if prompt and has_ids else ())
     if has_ids and isinstance(prompt, str):
         return CallMessages(None, notes=("text-not-compared",))

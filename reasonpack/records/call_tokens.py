@@ -93,7 +93,9 @@ def read_ids(value: object, path: str) -> NDArray[np.int32]:
         raise wrong_type(path, type(value).__name__, "a list of token ids")
     if set(map(type, value)) - {int}:
         at = next(i for i, each in enumerate(value) if type(each) is not int)
-        raise wrong_type(f"{path}[{at}]", type(value[at]).__name__, "a token id, an integer")
+        fix = "Write each sample as a record of its own." if isinstance(value[at], list) else ""
+        kind = type(value[at]).__name__
+        raise wrong_type(f"{path}[{at}]", kind, "a token id, an integer", fix=fix)
     try:
         read = np.array(value, np.int64)
     except OverflowError:

@@ -212,10 +212,14 @@ def _call(
     )
 
 
+_OF_TOKENS = "Write a mask of the completion's tokens as loss_mask, beside their ids."
+
+
 def _weight(draft: CallDraft) -> float:
     value = draft.values.get("weight", 1)
     if type(value) not in (int, float):
-        raise wrong_type("weight", type(value).__name__, "a number")
+        fix = _OF_TOKENS if isinstance(value, list) else ""
+        raise wrong_type("weight", type(value).__name__, "a number", fix=fix)
     if value != 0 and not LEAST <= value <= MOST:
         what = f"got {str(value)[:30]}, expected 0, or {LEAST:f} to {MOST:,.0f}"
         fix = "Write a negative advantage to train against an answer, or 0 to leave it out."
@@ -239,7 +243,8 @@ def _is_wanted(draft: CallDraft) -> bool:
     said: dict[str, bool] = {}
     for name, value in draft.flags.items():
         if not isinstance(value, bool | int | float) or value not in (0, 1):
-            raise wrong_type(name, type(value).__name__, "true, false, 0 or 1")
+            fix = _OF_TOKENS if isinstance(value, list) else ""
+            raise wrong_type(name, type(value).__name__, "true, false, 0 or 1", fix=fix)
         said[name] = value == 1
     if len(set(said.values())) > 1:
         what = f"{' and '.join(said)} differ, expected the same in each"

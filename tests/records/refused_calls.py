@@ -310,6 +310,36 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         "messages[0].content[0]",
         "leave the record out",
     ),
+    "a flag for each token": (
+        ids(trainable=[1, 0, 1]),
+        "type",
+        "trainable: got a list, expected true, false, 0 or 1",
+        "Write a mask of the completion's tokens as loss_mask, beside their ids.",
+    ),
+    "a weight for each token": (
+        ids(weight=[1, 0, 1]),
+        "type",
+        "weight: got a list, expected a number",
+        "Write a mask of the completion's tokens as loss_mask, beside their ids.",
+    ),
+    "a batch of samples": (
+        {"prompt_ids": [[5, 6]], "completion_ids": [[7, 8, 2]], "env_mask": [[1, 0, 1]]},
+        "type",
+        "prompt_ids[0]: got a list, expected a token id, an integer",
+        "Write each sample as a record of its own.",
+    ),
+    "padding": (
+        ids(attention_mask=[0, 1, 1, 1, 1]),
+        "content",
+        "attention_mask: a 0, which marks padding, expected ids without padding",
+        "Log the ids that the model saw and wrote, without padding.",
+    ),
+    "an image in a prompt without an answer beside ids": (
+        ids(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]),
+        "media",
+        "messages[0].content[0]: a part of type image_url",
+        "leave the record out",
+    ),
     "a mask of weights": (
         ids(loss_mask=[0, 0.5, 1]),
         "weight",

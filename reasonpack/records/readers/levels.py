@@ -232,6 +232,10 @@ def _unread_in(each: Level, texts: Texts) -> Iterator[Field]:
         yield replace(found, name=_qualified(found.name))
     for key in sorted(numbers):
         place = each.below(str(key))
+        if key == "attention_mask" and 0 in fields[key] and place.name not in each.reading.ignored:
+            what = "a 0, which marks padding, expected ids without padding"
+            fix = "Log the ids that the model saw and wrote, without padding."
+            raise RecordError("content", place.path, what, fix=fix)
         near = named_like(key, _TOKENS)
         near = "" if fields.get(near) else near
         yield Field(_qualified(place.name), place.path, refused=True, near=near)
