@@ -257,16 +257,20 @@ def _size(record: Record) -> int:
 
 
 def group_strata(groups: Groups) -> Iterator[Stratum]:
-    """Yield a sample of groups of calls, each as a part of its own."""
+    """Yield a sample of groups of calls: together if all are small, else each by itself."""
     entries = groups.entries
     if not len(entries):
         return
-    bounds = bounds_of(entries).tolist()
+    bounds = bounds_of(entries)
     upto = np.append(0, np.cumsum(entries["length"], dtype=np.int64))[bounds]
     sizes, total = np.diff(upto), int(upto[-1])
-    times = dict.fromkeys(range(len(sizes)), 1.0)
-    count = GROUPS
-    while count and sizes[[*times]].sum() > GROUP_BYTES:
+    if total <= SMALL or sizes.max() <= SMALL // 16:
+        taken = np.arange(len(sizes)) % -(-total // SMALL) == 0
+        own = replace(groups, entries=entries[np.repeat(taken, np.diff(bounds))])
+        yield Stratum(own, total / int(sizes[taken].sum()), len(sizes) / int(taken.sum()))
+        return
+    times, count = dict[int, float](), GROUPS
+    while count and (not times or sizes[[*times]].sum() > GROUP_BYTES):
         middles = (np.arange(count) + 0.5) * total / count
         drawn = Counter((np.searchsorted(upto, middles, "right") - 1).tolist())
         times = {each: number * total / count / sizes.item(each) for each, number in drawn.items()}

@@ -162,3 +162,21 @@ def test_real_conversations_of_two_kinds_in_any_order(tmp_path: Path) -> None:
         guess = estimate(inputs, SKIPPING, run=Run())
         assert guess.tokens == pytest.approx(exact.tokens, rel=0.2), order
         assert guess.conversations == pytest.approx(exact.packed, rel=0.2), order
+
+
+def test_small_groups_of_calls_are_sampled_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimates, "SMALL", 40_000)
+    ask = {"role": "user", "content": "How many?"}
+    with (tmp_path / "calls.jsonl").open("w") as file:
+        for number in range(1_200):
+            call = {"trace_id": number // 3, "messages": [ask], "response": f"{number}."}
+            file.write(json.dumps(call) + "\n")
+    guess = estimate([str(tmp_path / "calls.jsonl")], SKIPPING, run=Run())
+    manifest = pack_files([str(tmp_path / "calls.jsonl")], tmp_path / "out", SKIPPING)
+    assert guess.tokens == pytest.approx(manifest.counts.tokens, rel=0.02)
+    assert guess.conversations == manifest.counts.packed == 400
+    (shard,) = (tmp_path / "out" / "data").iterdir()
+    assert guess.disk is not None
+    assert guess.disk < 3 * shard.stat().st_size
