@@ -158,6 +158,9 @@ def _mask(value: object, prompt: int, size: int) -> NDArray[np.bool_]:
         at = int(flags[:prompt].argmax())
         what = "a token of the prompt that is to be trained, expected those of the completion only"
         fix = "Write 0 here; what the model wrote before is the completion of another call."
+        if at == prompt - 1:
+            fix = "If each flag is for the token after it, move all flags one place to the right; "
+            fix += "else write 0 here."
         raise RecordError("conflict", f"loss_mask[{at}]", what, fix=fix)
     return flags[prompt:]
 

@@ -32,6 +32,9 @@ def no_messages(record: Mapping[str, Any], known: tuple[str, ...]) -> RecordErro
         fix = f"Pass {' or '.join(f'--field {name}=messages' for name in lists)}."
     elif found:
         fix = f"Pass {' '.join(f'--field {each}' for each in found)}."
+    elif any(re.search("tokens|ids|sequences", name) and _is_ids(record[name]) for name in record):
+        fix = "Write each sample as a record of its own: its ids as prompt_ids and completion_ids, "
+        fix += "or as tokens with response_length, and which of them are trained as loss_mask."
     else:
         fix = "Write messages, conversations, conversation, or prompt and completion; or name the "
         fix += "fields that hold them, with --field NAME=prompt --field NAME=completion."
@@ -44,6 +47,13 @@ def _is_list(value: object) -> bool:
         return bool(re.match(r'\s*\[\s*\{[^{}]*"(role|from)"\s*:', value))
     first = value[0] if isinstance(value, list) and value else None
     return isinstance(first, dict) and not {"role", "from"}.isdisjoint(first)
+
+
+def _is_ids(value: object) -> bool:
+    """Return whether a value is a list of integers, or a list that begins with such a list."""
+    if isinstance(value, list) and value and isinstance(value[0], list):
+        return _is_ids(value[0])
+    return isinstance(value, list) and bool(value) and set(map(type, value)) == {int}
 
 
 def _request(record: Mapping[str, Any]) -> Iterator[str]:

@@ -171,6 +171,15 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         "messages[0].content: no content, but 'text', expected text",
         "Pass --field text=content.",
     ),
+    "a batch of token ids": (
+        {"tokens": [[5, 6, 7]], "masks": [[-100, 6, 7]], "scores": [1.0]},
+        "missing",
+        "no messages among the fields 'tokens, masks, scores', expected some",
+        (
+            "Write each sample as a record of its own: its ids as prompt_ids and completion_ids, "
+            "or as tokens with response_length, and which of them are trained as loss_mask."
+        ),
+    ),
     "the name of an image": (
         {"messages": [ASK, ANSWER], "image": "registry/boats:1"},
         "media",

@@ -206,9 +206,9 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         "the completion's tokens",
     ),
     "a mask that trains the prompt": (
-        ids(response_mask=[0, 1, 1, 1, 1]),
+        ids(response_mask=[1, 0, 1, 1, 1]),
         "conflict",
-        "response_mask[1]: a token of the prompt that is to be trained",
+        "response_mask[0]: a token of the prompt that is to be trained",
         "Write 0 here",
     ),
     "a mask of tools in one more list": (
@@ -339,6 +339,12 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         "media",
         "messages[0].content[0]: a part of type image_url",
         "leave the record out",
+    ),
+    "a mask of the tokens that are predicted": (
+        ids(loss_mask=[0, 1, 0, 1, 0]),
+        "conflict",
+        "loss_mask[1]: a token of the prompt that is to be trained",
+        "If each flag is for the token after it, move all flags one place to the right; else write",
     ),
     "a mask of weights": (
         ids(loss_mask=[0, 0.5, 1]),

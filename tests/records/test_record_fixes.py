@@ -328,7 +328,8 @@ def test_an_option_that_a_fix_names_helps(name: str, option: str, pack_here: Pac
 
 def test_every_record_that_is_refused_is_mended_here() -> None:
     """A list is refused as a file, and a weight only where weights are switched off."""
-    assert set(REFUSED) - set(RECORDS) - set(OPTIONS) == {"a list", "a weight"}
+    as_calls = {"a batch of token ids"}
+    assert set(REFUSED) - set(RECORDS) - set(OPTIONS) == {"a list", "a weight", *as_calls}
     assert set(REFUSED_ROWS) == set(ROWS)
 
 
