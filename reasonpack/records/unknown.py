@@ -118,7 +118,8 @@ def _fix(named: Sequence[Field]) -> str:
         fix += " (an answer whose call is left out is trained to end before it)"
     fix += "."
     if renamed:
-        them = "it" if len(named) == 1 else "those with a like"
+        read = [quoted(each.name) for each in named if each.near]
+        them = "it" if len(named) == 1 else ", ".join(read)
         fix = f"{' '.join(renamed)} to read {them}, {'and' if mixed else 'or'} {fix}"
     marks = [each.name for each in left if not each.near and _MARKS.search(each.name)]
     if marks:

@@ -276,7 +276,7 @@ TOKENIZERS: dict[str, tuple[Change, str, str]] = {
     "a deep configuration": (written(CONFIG, "[" * 99_999), CONFIG, "is not JSON"),
     "a deep config.json": (written("config.json", "[" * 99_999), "config.json", "recursion"),
     "a pipe for a configuration": (piped(CONFIG), CONFIG, "is no regular file"),
-    "a pipe for config.json": (piped("config.json"), "config.json", "is a pipe"),
+    "a pipe for config.json": (piped("config.json"), "config.json", "is no regular file"),
     "a pipe for a template": (piped("chat_template.jinja"), "chat_template.jinja", "is a pipe"),
     "a pipe for another template": (piped(OTHER), OTHER, "is a pipe"),
     "a device": (linked(FILE, "/dev/zero"), FILE, "is no regular file"),

@@ -261,7 +261,7 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         "unknown-field",
         "expected none: 'loss_masks' (1 time, like loss_mask), 'rewards' (1 time)",
         (
-            "pass --field loss_masks=loss_mask to read those with a like, and --ignore-fields "
+            "pass --field loss_masks=loss_mask to read 'loss_masks', and --ignore-fields "
             "rewards to leave the others out."
         ),
     ),
@@ -422,7 +422,7 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
             "fields that are not read and may hold what the model is to learn, expected none: "
             "'masks' (1 time), 'cot' (1 time, like reasoning_content)"
         ),
-        "--field cot=reasoning_content to read those with a like, and --ignore-fields masks to",
+        "--field cot=reasoning_content to read 'cot', and --ignore-fields masks to",
     ),
     "a sequence without its length": (
         {"tokens": [1, 2, 3]},

@@ -262,8 +262,7 @@ def test_fields_of_several_records_are_counted_by_name() -> None:
     assert str(both) == (
         "x:3: messages[1].a: fields that are not read and may hold what the model is to learn, "
         "expected none: 'a' (4 times), 'two words' (2 times, like tools). Fix: pass --field "
-        "'two words=tools' to read those with a like, and --ignore-fields a to leave the "
-        "others out."
+        "'two words=tools' to read 'two words', and --ignore-fields a to leave the others out."
     )
 
 

@@ -626,6 +626,7 @@ def test_a_dry_run_takes_a_sample_of_groups(
 ) -> None:
     source = written(tmp_path / "calls.jsonl", agents(400, bad=False))
     counts = pack_files([source], tmp_path / "out", OPTIONS).counts
+    monkeypatch.setattr(estimates, "SMALL", 0)
     monkeypatch.setattr(estimates, "GROUP_BYTES", 1 << 18)
     found = estimate([source], OPTIONS, run=run())
     assert found.tokens != counts.tokens
