@@ -18,7 +18,7 @@ from reasonpack.records.conversation import Conversation
 from reasonpack.records.options import ignored_fields, renamed_fields, renamed_roles
 from reasonpack.records.reading import Reading
 from reasonpack.rows.model_layers import Architecture
-from reasonpack.run.splits import key, read_shares, split_of
+from reasonpack.run.splits import key, read_splits, split_of
 from reasonpack.storage.read import fetched
 from reasonpack.templates.behaviour import UNKNOWN, Behaviour
 from reasonpack.templates.find import LACKING, check_template, load_template
@@ -179,7 +179,7 @@ def load_context(options: Options) -> Context:
         UsageError: an option is malformed, or contradicts another one.
     """
     check_rows(options)
-    shares = read_shares(options.split)
+    shares = read_splits(options.split)
     read_train_on(options.train_on)
     _check_types(options)
     with (

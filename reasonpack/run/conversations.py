@@ -28,7 +28,7 @@ from reasonpack.run.weights import weighed
 from reasonpack.run.work import Work, ids_of_copies
 from reasonpack.templates.limits import ready_for_bounds
 from reasonpack.tokens.view_tokens import Cutter, CutView
-from reasonpack.views.view import each_view
+from reasonpack.views.view import View, each_view
 
 WRITTEN_AT_ONCE = 64
 """Conversations that are laid out together."""
@@ -84,10 +84,10 @@ class Chats(Work[Record]):
         rendering, train_on = self.context.rendering(conversation), self.options.train_on
         with ready_for_bounds():
             for view in staged("render", each_view(conversation, rendering, train_on=train_on)):
+                note, number = note_on(view)
+                made.notes[note] += number
                 if isinstance(view, str):
-                    made.notes[f"kept {view}"] += 1
                     continue
-                made.notes["hidden-answer"] += view.hidden
                 characters = len(view.prompt) + len(view.completion)
                 if too_long := self.limits.too_long_text(view.message, characters):
                     made.left_out.append(too_long)
@@ -146,6 +146,11 @@ def parse(record: Record, reading: Reading) -> Conversation:
     if record.row is not None:
         return parse_row(record.row, record.where, reading=reading)
     return parse_line(record.line, record.where, reading=reading)
+
+
+def note_on(view: View | str) -> tuple[str, int]:
+    """Return the note on a view, or on an answer that stays context for a reason, and its count."""
+    return (f"kept {view}", 1) if isinstance(view, str) else ("hidden-answer", view.hidden)
 
 
 def notes_of(

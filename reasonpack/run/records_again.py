@@ -1,10 +1,12 @@
 """The records of a unit of a finished dataset, read again → facts that its rows do not tell.
 
-record ─→ messages and tools ─→ the split of each id
-├→ roles ─────────────→ the turn of each answer
-├→ all fields ────────→ notes, and answers that are not trained
-└→ rendered views ────→ notes on answers that are hidden or kept, if the unit has some
-groups of calls ─────────────→ their splits, by their ids alone
+    record ─→ messages and tools ─→ the split of each id
+           ├→ roles ─────────────→ the turn of each answer
+           ├→ all fields ────────→ notes, and answers that are not trained
+           └→ rendered views ────→ notes on answers that are hidden or kept as context
+    groups of calls ─────────────→ their splits, by their ids alone
+
+Views are rendered only if the receipt of the unit has such notes.
 """
 
 from __future__ import annotations
@@ -24,10 +26,10 @@ from reasonpack.records.conversation import Conversation
 from reasonpack.records.unit import read_records
 from reasonpack.rows.replant import ends_of
 from reasonpack.run.context import Context, Loaded
-from reasonpack.run.conversations import notes_of, parse
+from reasonpack.run.conversations import note_on, notes_of, parse
 from reasonpack.run.copies import DUPLICATE, Times
 from reasonpack.run.finished_unit import IDS, Group, Old
-from reasonpack.run.splits import read_shares, split_of
+from reasonpack.run.splits import read_splits, split_of
 from reasonpack.run.weights import of_answers
 from reasonpack.templates.limits import ready_for_bounds
 from reasonpack.views.chosen import read_train_on
@@ -54,10 +56,8 @@ def _notes_of_views(chat: Conversation, context: Context, train_on: str) -> Coun
     notes = Counter[str]()
     with suppress(RecordError), ready_for_bounds():  # else it was rejected when it was packed
         for view in each_view(chat, context.rendering(chat), train_on=train_on):
-            if isinstance(view, str):
-                notes[f"kept {view}"] += 1
-            else:
-                notes["hidden-answer"] += view.hidden
+            note, number = note_on(view)
+            notes[note] += number
     return notes
 
 
@@ -95,7 +95,7 @@ class ReadAgain:
     def by_split(self, groups: Sequence[Group]) -> dict[str, list[Group]]:
         """Return the conversations of each split of the options, in the order of the input."""
         if self.old.receipt.unit.container == "groups":
-            shares, first = read_shares(self.options.split), dict[str, int]()
+            shares, first = read_splits(self.options.split), dict[str, int]()
             told = [
                 (first.setdefault(group[0].id, at), split_of(self._own(group).encode(), shares))
                 for at, group in enumerate(groups)

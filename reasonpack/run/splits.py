@@ -22,13 +22,13 @@ from reasonpack.records.message import Message
 _NAME = re.compile(r"[a-z0-9_]+")
 
 
-def read_shares(given: Sequence[str]) -> dict[str, float]:
+def read_splits(given: Sequence[str]) -> dict[str, float]:
     """Return the share of each split, given as `NAME=SHARE`; the rest of conversations is `train`.
 
     Raises:
         UsageError: a split has another form, or the shares add up to 1 or more.
 
-    >>> read_shares(["validation=0.02", "test=0.01"])
+    >>> read_splits(["validation=0.02", "test=0.01"])
     {'validation': 0.02, 'test': 0.01}
     """
     found: dict[str, float] = {}

@@ -26,6 +26,7 @@ from reasonpack.torch.collator import Batch, Collator
 
 MOST = 0.1
 """Largest difference that counts as rounding, as a share of what ignoring the tree changes."""
+_OF_THE_TREE = ("position_ids", "segment_start", "segment_visible_until")
 
 
 def check_context(
@@ -40,7 +41,8 @@ def check_context(
     Args:
         forward: a batch of `collator` → its logits `f[B, T, V]`.
         collator: the one of the training.
-        row: a row of the dataset, with branches or several samples.
+        row: a row of the dataset, with branches or several samples. A short one will do, as logits
+            are held twice.
 
     Returns:
         The mean difference of the logits, as a share of the difference that a plain causal mask
@@ -49,21 +51,20 @@ def check_context(
     Raises:
         UsageError: the row is one plain causal sample; the share is above 0.1.
     """
-    path = _path(row)
     collator = replace(
         collator, loss_weights=False, logprobs=False, advantages=False, call_role=False, kinds=False
     )
-    plain = [_causal(row, tokens) for tokens in (path, np.arange(int(row["length"])))]
-    tree = _causal(row, np.arange(int(row["length"]))) | {
-        name: row[name] for name in ("position_ids", "segment_start", "segment_visible_until")
-    }
+    path, causal = _path(row), _causal(row, np.arange(int(row["length"])))
+    tree = causal | {name: row[name] for name in _OF_THE_TREE}
     behind = int(np.argmax(path != np.arange(len(path))))
-    places = path[behind:]
-    given = forward(collator([tree])).detach()[0, places].float()
-    alone = forward(collator([plain[0]])).detach()[0, behind : len(path)].float()
-    causal = forward(collator([plain[1]]))
-    wrong = float((causal.detach()[0, places].float() - alone).abs().mean())
-    share = float((given - alone).abs().mean()) / wrong if wrong else math.inf
+
+    def logits(tokens: Mapping[str, Any], places: NDArray[np.int64]) -> torch.Tensor:
+        return forward(collator([tokens])).detach()[0, places].float()
+
+    alone = logits(_causal(row, path), np.arange(behind, len(path)))
+    wrong = float((logits(causal, path[behind:]) - alone).abs().mean())
+    found = float((logits(tree, path[behind:]) - alone).abs().mean())
+    share = found / wrong if wrong else math.inf
     if not share <= MOST:
         raise UsageError(
             "model",

@@ -112,7 +112,7 @@ def test_conversations_in_another_split(
 
 @pytest.mark.parametrize("line", (ROOT / "fixtures/chats.jsonl").read_bytes().splitlines())
 def test_the_same_split_as_in_packing(line: bytes) -> None:
-    shares = packing.read_shares(GIVEN)
+    shares = packing.read_splits(GIVEN)
     conversation, chat = parse_line(line, "x"), read_chat(decode(line), Reading())
     for suffix in "abcdefgh":  # of the last message, for further keys
         last = chat.messages[-1]
