@@ -73,4 +73,5 @@ def train(rank: int, port: int, output: str) -> None:
             if rank == 0:
                 torch.save(found, Path(output) / f"{way}.pt")
             handle.remove()
+    distributed.barrier()  # gloo may abort a process that leaves while the other one still talks
     distributed.destroy_process_group()
