@@ -158,7 +158,7 @@ WALKS = {
         (
             *("call_plan.check_columns", "call_plan.kind_of_inputs", "call_plan.plan_calls"),
             "call_plan.check_grouping",
-            *("calls._kept", "splits._wrong", "waiting_calls.check_columns"),
+            *("calls._kept", "splits._wrong", "call_checks.check_columns"),
             *("context.check_rows", "inputs.check_name", "inputs._path_files", "inputs._mode"),
             *("groups.group_name", "groups.one_field", "group_index._refuse_large"),
             *("group_index._refuse_one_for_all", "options.ignored_fields"),

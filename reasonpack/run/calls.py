@@ -34,11 +34,13 @@ from reasonpack.rows.encoded_views import common_prefix
 from reasonpack.rows.group_forest import CallView, GroupForest, Joined
 from reasonpack.rows.kind import Kind
 from reasonpack.rows.sample import IGNORE, Calls, write
+from reasonpack.run.call_checks import VALUES
 from reasonpack.run.length import LeftOut
 from reasonpack.run.splits import key, split_of
 from reasonpack.run.stages import stage
-from reasonpack.run.waiting_calls import VALUES, CutCall, GroupReader, Waiting, WaitingGroup
+from reasonpack.run.waiting_calls import GroupReader, Waiting, WaitingGroup
 from reasonpack.run.work import Work, ids_of_copies
+from reasonpack.tokens.call_cutter import CutCall
 from reasonpack.tokens.tokenizer import Tokenizer
 from reasonpack.tokens.view_tokens import Pieces
 

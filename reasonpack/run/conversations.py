@@ -74,29 +74,28 @@ class Chats(Work[Record]):
         with self.rejecting(self.position, each):
             with stage("parse"):
                 conversation = parse(each, self.reading)
-            made = _Waiting(self.position, each, conversation, times)
-            self._cut_views(made)
-            self.waiting.append(made)
+            self.waiting.append(self._cut_views(each, conversation, times))
 
-    def _cut_views(self, made: _Waiting) -> None:
+    def _cut_views(self, record: Record, conversation: Conversation, times: int) -> _Waiting:
         """Build the views of a conversation, and cut each before the next, to save memory."""
-        cutter, conversation = Cutter(self.pieces), made.conversation
+        waiting, cutter = _Waiting(self.position, record, conversation, times), Cutter(self.pieces)
         rendering, train_on = self.context.rendering(conversation), self.options.train_on
         with ready_for_bounds():
             for view in staged("render", each_view(conversation, rendering, train_on=train_on)):
                 note, number = note_on(view)
-                made.notes[note] += number
+                waiting.notes[note] += number
                 if isinstance(view, str):
                     continue
                 characters = len(view.prompt) + len(view.completion)
                 if too_long := self.limits.too_long_text(view.message, characters):
-                    made.left_out.append(too_long)
+                    waiting.left_out.append(too_long)
                     continue
                 with stage("cut"):
-                    made.views.append(cutter.add(view))
-                made.messages.append(view.message)
-        if made.left_out and (self.options.overlong != "split" or not made.views):
-            raise self.limits.nothing_fits(made.left_out)  # last: other errors come first
+                    waiting.views.append(cutter.add(view))
+                waiting.messages.append(view.message)
+        if waiting.left_out and (self.options.overlong != "split" or not waiting.views):
+            raise self.limits.nothing_fits(waiting.left_out)  # last: other errors come first
+        return waiting
 
     def write(self) -> None:
         """Write the samples of the waiting conversations, in batches."""

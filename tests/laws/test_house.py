@@ -153,7 +153,6 @@ TESTED_TOGETHER = {
     "rows/test_forest": "rows.encoded_views rows.sample",
     "rows/test_shard": "choices datasets.shards",
     "run/check/test_found": "cli.check run.check.source run.check.written",
-    "run/test_calls": "run.call_plan run.waiting_calls",
     "run/test_finish": "show.rejects show.summary",
     "run/test_copies": "run.plan_copies",
     "run/test_pack": "cli.merge run.engine",

@@ -5,29 +5,25 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import shutil
 import sys
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from runs import FIXTURES, ROOT, agents, run, said, tree
+from packed_calls import OPTIONS, SKIPPING, Json, packed, rows_of, with_ids, written
+from runs import FIXTURES, agents, run, said, tree
 from tokenizers import Tokenizer
 
 from reasonpack.cli import cli
-from reasonpack.datasets.manifest import Manifest
 from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError, UsageError
-from reasonpack.records import plan, repeated_items
+from reasonpack.records import plan
 from reasonpack.run import call_plan
 from reasonpack.run import estimate as estimates
-from reasonpack.run.call_plan import KeyColumns
 from reasonpack.run.engine import Run, Watch
 from reasonpack.run.estimate import estimate
 from reasonpack.run.pack import merge_parts, pack_files, pack_part
@@ -37,30 +33,6 @@ from reasonpack.tokens import tokenizer as tokenizer_module
 from reasonpack.tokens.fast_backends import Choice
 from reasonpack.verify.check import verify_dataset
 from tests.changed import replace
-
-LOGS = ROOT / "tests" / "records" / "call_logs"
-NAN = float("nan")
-Json = dict[str, Any]
-OPTIONS = Options(tokenizer=str(FIXTURES / "tokenizer"))
-SKIPPING = replace(OPTIONS, on_error="skip")
-
-
-def with_ids(prompt: list[int], completion: list[int], **more: Any) -> Json:
-    return {"trace_id": "t", "prompt_ids": prompt, "completion_ids": completion, **more}
-
-
-def written(path: Path, records: Sequence[Json]) -> str:
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return str(path)
-
-
-def packed(folder: Path, records: Sequence[Json], **changes: Any) -> tuple[Manifest, list[Json]]:
-    """Pack calls; return the rows too, after verify has found nothing wrong with them."""
-    options = replace(OPTIONS, **changes)
-    manifest = pack_files([written(folder / "calls.jsonl", records)], folder / "out", options)
-    findings = verify_dataset(folder / "out")
-    assert (findings.total, findings.warnings) == (0, [])
-    return manifest, rows_of(folder / "out", manifest)
 
 
 @pytest.fixture(scope="module")
@@ -194,43 +166,6 @@ def test_the_form_of_a_file_does_not_change_a_row(
     assert list(temporary.iterdir()) == []
 
 
-def rows_of(directory: Path, manifest: Manifest) -> list[Json]:
-    shards = [pq.read_table(directory / shard.path) for shard in manifest.shards]
-    return [row for shard in shards for row in shard.to_pylist()]
-
-
-def test_a_session_file_is_a_group(tmp_path: Path) -> None:
-    source = LOGS / "pi.jsonl"
-    copy = tmp_path / "copy.jsonl"
-    copy.write_bytes(source.read_bytes())
-    notes: list[str] = []
-    watch = Watch(on_note=notes.append)
-    inputs = [str(source), str(copy)]
-    manifest = pack_files(inputs, tmp_path / "out", SKIPPING, run=run(watch=watch))
-    assert notes[0] == "24 records in 2 sessions, each a file"
-    rows = rows_of(tmp_path / "out", manifest)
-    assert [row["sample_id"] for row in rows] == [[name] for name in inputs]
-    assert verify_dataset(tmp_path / "out").total == 0
-    options = replace(SKIPPING, dedup="exact")
-    assert pack_files(inputs, tmp_path / "once", options, run=run()).counts.duplicates == 1
-    assert verify_dataset(tmp_path / "once").total == 0
-    options = replace(SKIPPING, group_by="id")
-    with pytest.raises(UsageError, match="session files, of which each is a group"):
-        pack_files(inputs, tmp_path / "other", options)
-
-
-def test_what_cannot_be_had_of_a_session_is_left_out(tmp_path: Path) -> None:
-    whole = (LOGS / "claude_code.jsonl").read_text("utf-8")
-    source = tmp_path / "session.jsonl"
-    source.write_text(whole.replace('"Look north."', '""'), "utf-8")
-    with pytest.raises(RecordError, match=r"session.jsonl:16: .* \(--on-error skip\)"):
-        pack_files([str(source)], tmp_path / "out", OPTIONS)
-    manifest = pack_files([str(source)], tmp_path / "out", SKIPPING)
-    assert manifest.counts.rejected > 0
-    assert manifest.counts.packed == 1
-    assert verify_dataset(tmp_path / "out").total == 0
-
-
 # --- what is packed ------------------------------------------------------------------------------
 
 
@@ -274,16 +209,6 @@ def test_parts_of_answers_are_trained(part: str, tmp_path: Path) -> None:
     )
     wanted = {"reasoning": "<think>\nEasy.\n</think>\n\n", "response": "It is 4.<|im_end|>"}
     assert text == wanted[part]
-
-
-def test_ids_have_no_turns(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match="token ids alone, which do not say where a turn begins"):
-        packed(tmp_path, [with_ids([5], [7])], loss_weights="turn")
-
-
-def test_ids_have_no_parts(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match="token ids, which do not say what of an answer is reas"):
-        packed(tmp_path, [with_ids([5], [7])], train_on="reasoning")
 
 
 def test_values_keep_answers_apart(tmp_path: Path) -> None:
@@ -432,105 +357,6 @@ def test_a_group_is_of_one_split(tmp_path: Path) -> None:
 # --- what is refused -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("calls", "message"),
-    [
-        (
-            [with_ids([5], [7], id=1), with_ids([5], [8], id=1)],
-            "calls.jsonl:2: id: '1' is the id of",
-        ),
-        ([with_ids([], [7])], "calls.jsonl:1: prompt_ids: no token, expected a prompt"),
-        ([with_ids([5], [10**9])], r"calls.jsonl:1: completion_ids\[0\]: id 1000000000, expected"),
-    ],
-)
-def test_a_call_that_cannot_be_packed(calls: list[Json], message: str, tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match=message):
-        packed(tmp_path, calls)
-
-
-GROUPS = {
-    "atif": ["s1", str(LOGS / "atif.jsonl:2")],
-    "litellm": ["trace-1"],
-    "nemo_gym_entries": ["0-0"],
-    "verifiers": ["group-1"],
-}
-
-
-@pytest.mark.parametrize("name", sorted(path.stem for path in LOGS.iterdir()))
-def test_a_format_is_packed_and_grouped_without_an_option(name: str, tmp_path: Path) -> None:
-    manifest = pack_files([str(LOGS / f"{name}.jsonl")], tmp_path / "out", OPTIONS)
-    assert verify_dataset(tmp_path / "out").total == 0
-    found = [id_ for row in rows_of(tmp_path / "out", manifest) for id_ in row["sample_id"]]
-    assert found == GROUPS.get(name, found)
-
-
-def test_a_value_that_some_calls_lack_is_nan_or_refused(tmp_path: Path) -> None:
-    calls = [
-        with_ids([5], [7, 8], logprobs=[-1, -2], advantage=3, loss_mask=[1, 0]),
-        with_ids([5], [7, 9], advantage=0.5, loss_mask=[1, 0]),
-        with_ids([5], [6], logprobs=[-4]),
-    ]
-    manifest, (row, *_) = packed(tmp_path, [{**each, "trace_id": "t"} for each in calls])
-    assert manifest.counts.notes["lacking logprobs"] == 1
-    assert manifest.counts.notes["lacking advantages"] == 1
-    targets = np.array(row["labels"]) >= 0
-    for name, expected in (("logprobs", [-1, NAN, -4]), ("advantages", [3, 0.5, NAN])):
-        values = np.array(row[name])
-        assert np.array_equal(values[targets], expected, equal_nan=True)
-        assert not values[~targets].any()
-    (tmp_path / "other").mkdir()
-    refusal = r"calls.jsonl:2: a trained call without logprobs, .* leave --call-columns out"
-    with pytest.raises(RecordError, match=refusal):
-        packed(tmp_path / "other", calls, call_columns=("logprobs", "advantages"))
-
-
-@pytest.mark.parametrize(
-    ("record", "columns"),
-    [
-        ({"nodes": [{"token_ids": [5], "logprobs": [-1]}]}, {"logprobs"}),
-        ({"nodes": [{"token_ids": [5], "logprobs": []}]}, set()),
-        ({"tokens": [5, 7], "response_length": 1, "rollout_log_probs": [-1]}, {"logprobs"}),
-        ({"prompt_ids": [5], "completion_ids": [7], "request": {"logprobs": 5}}, set()),
-        ({"messages": [], "choices": [{"logprobs": {"content": [{"logprob": -1}]}}]}, set()),
-        ({"rewards": {"right": 1.0}, "advantage": None}, {"call_reward"}),
-        ({"token_ids": [5], "own": {"logprobs": [-1]}, "advantages": [1.0]}, {"advantages"}),
-    ],
-)
-def test_columns_are_found_wherever_their_values_stand(record: Json, columns: set[str]) -> None:
-    keys = KeyColumns(ignored=["own.logprobs"] if "own" in record else [])
-    line = json.dumps(record).encode()
-    keys.see(line, line)
-    assert keys.found == columns
-
-
-@pytest.mark.parametrize("answer", [{"token_ids": [5]}, {"logprobs": [-1]}])
-def test_columns_are_found_in_what_a_line_has_of_one_before(
-    answer: Json, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What says of which tokens the log probabilities are may stand in the other part."""
-    monkeypatch.setattr(repeated_items, "HEAD", 9)
-    keys, lines = KeyColumns(), repeated_items.RepeatedItems()
-    history = [{"token_ids": [5]} if "logprobs" in answer else {"logprobs": [-1]}]
-    for record in ({"input": history}, {"input": [*history, {"id": 1}], **answer}):
-        line = json.dumps(record).encode()
-        keys.see(line, new := lines.short(line))
-    assert len(new) < len(line)
-    assert keys.found == {"logprobs"}
-
-
-def test_a_log_probability_may_be_rounded_above_0(tmp_path: Path) -> None:
-    _, (row,) = packed(tmp_path, [with_ids([5], [7], logprobs=[0.01])])
-    assert row["logprobs"] == [0.0, pytest.approx(0.01)]
-
-
-def test_a_value_needs_its_column(tmp_path: Path) -> None:
-    calls = [with_ids([5], [7], reward=1)]
-    with pytest.raises(RecordError, match="Pass --call-columns with call_reward in it"):
-        packed(tmp_path, calls, call_columns=("none",))
-    with pytest.raises(UsageError, match="--call-columns: scores, expected some of logprobs, "):
-        packed(tmp_path, calls, call_columns=("scores",))
-
-
 def test_a_call_that_is_too_long_is_left_out_of_its_group(tmp_path: Path) -> None:
     calls = [with_ids([5], [7]), with_ids([5, 6], [7] * 9)]
     with pytest.raises(RecordError, match=r"calls.jsonl:2: .*: a view of 11 tokens, expected"):
@@ -571,46 +397,6 @@ def test_a_record_that_repeats_a_call_is_left_out_with_its_group(tmp_path: Path)
     calls = [once, once, with_ids([6], [7] * 5), {**with_ids([5], [7]), "trace_id": 2}]
     manifest, _ = packed(tmp_path, calls, max_length=10, overlong="skip")
     assert manifest.counts.rejects == {"overlong": 3}
-
-
-def test_a_record_that_is_rejected_leaves_out_and_notes_nothing(tmp_path: Path) -> None:
-    silent = {**with_ids([5], []), "id": "c"}
-    same = [{**with_ids([5], [token]), "id": "a"} for token in (7, 8)]
-    calls = [{**with_ids([5], [7] * 20), "id": "b"}, silent, *same]
-    options: Json = {"max_length": 10, "on_error": "skip"}
-    manifest, _ = packed(tmp_path, [{"calls": calls}, with_ids([5], [7])], **options)
-    assert manifest.counts.rejects == {"conflict": 1}
-    assert (manifest.counts.left_out, manifest.counts.notes) == ({}, {})
-
-
-def test_answers_without_reasoning_count_as_often_as_their_group_is_packed(tmp_path: Path) -> None:
-    asked = [{"role": "user", "content": "2+2?"}]
-    calls = [
-        {"trace_id": "t", "messages": asked, "response": {**said("assistant", "4"), **more}}
-        for more in ({}, {"reasoning_content": "Easy."})
-    ]
-    source, template = written(tmp_path / "a.jsonl", calls), FIXTURES / "templates"
-    options = replace(OPTIONS, chat_template=str(template / "thinking_prompt.jinja"))
-    manifest = pack_files([f"{source}:2"], tmp_path / "out", options)
-    assert (manifest.counts.packed, manifest.counts.missing_reasoning) == (2, 2)
-
-
-def test_chats_and_calls_are_not_mixed_unseen(tmp_path: Path) -> None:
-    chat = {"messages": [said("user", "2+2?"), said("assistant", "4")]}
-    paths = [written(tmp_path / "a.jsonl", [with_ids([5], [7])]), written(tmp_path / "b", [chat])]
-    with pytest.raises(UsageError, match=r"calls in .*a.jsonl and chats in .*b, expected one"):
-        pack_files(paths, tmp_path / "out", OPTIONS)
-
-
-def test_fields_that_are_renamed_say_what_an_input_holds(tmp_path: Path) -> None:
-    ask, answer = said("user", "2+2?"), said("assistant", "4")
-    record = {
-        "request_body": {"messages": [ask]},
-        "response_body": {"choices": [{"message": answer}]},
-    }
-    names = ("request_body=request", "response_body=response")
-    manifest, _ = packed(tmp_path, [record], field=names)
-    assert manifest.counts.packed == 1
 
 
 def test_a_dry_run_of_few_calls_reads_all(tmp_path: Path) -> None:
@@ -660,35 +446,6 @@ def test_calls_in_ids_need_no_text_tokenizer(
     assert "samples.html" in tree(tmp_path / "out")
 
 
-def test_calls_in_ids_need_no_chat_template(tmp_path: Path) -> None:
-    """Messages beside ids are then not compared; what has no ids says what it needs."""
-    shutil.copy(FIXTURES / "tokenizer" / "tokenizer.json", tmp_path)
-    bare = replace(OPTIONS, tokenizer=str(tmp_path / "tokenizer.json"))
-    asked = {"trace_id": "t", "messages": [said("user", "2+2?")], "response": "4"}
-    calls = [with_ids([5, 6], [7, 8]), {**asked, "prompt_ids": [5, 6], "completion_ids": [9]}]
-    source = written(tmp_path / "calls.jsonl", calls)
-    manifest = pack_files([source], tmp_path / "out", bare)
-    assert (manifest.counts.views, manifest.templates) == (2, [])
-    assert manifest.counts.notes["not-rendered"] == 1
-    found = verify_dataset(tmp_path / "out", [source])
-    assert (found.total, found.warnings, found.unchecked) == (0, [], {})
-    without_ids = written(tmp_path / "messages.jsonl", [asked])
-    with pytest.raises(RecordError, match="messages: no chat template for them, expected one, or"):
-        pack_files([without_ids], tmp_path / "other", bare)
-    with pytest.raises(UsageError, match="no chat template, expected one"):
-        pack_files([str(FIXTURES / "chats.jsonl")], tmp_path / "other", bare)
-
-
-@pytest.mark.parametrize("said_so", [{"response": ""}, {"response": None}, {"choices": []}])
-def test_the_first_call_of_a_log_may_have_no_answer(said_so: Json, tmp_path: Path) -> None:
-    """It is one of a log of calls, and no chat whose answer is missing."""
-    asked = {"trace_id": "t", "messages": [said("user", "2+2?")]}
-    manifest, (row,) = packed(tmp_path, [{**asked, **said_so}, {**asked, "response": "4"}])
-    assert len(row["call_id"]) == manifest.counts.views == 1
-    notes = manifest.counts.notes
-    assert notes.get("failed-call", 0) + notes.get("empty-generation", 0) == 1
-
-
 def test_the_backend_is_chosen_by_the_text_that_calls_do_not_repeat(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -702,19 +459,3 @@ def test_the_backend_is_chosen_by_the_text_that_calls_do_not_repeat(
         messages += [answer, {"role": "user", "content": f"question {number}"}]
     packed(tmp_path, calls)
     assert 3_000 < max(asked) < 12_000 < (tmp_path / "calls.jsonl").stat().st_size / 8
-
-
-@pytest.mark.parametrize("of_calls", [False, True])
-def test_answers_that_the_template_hides_are_counted(of_calls: bool, tmp_path: Path) -> None:
-    call = {"function": {"name": "look_up", "arguments": "{}"}, "id": "c", "type": "function"}
-    asked = {"role": "assistant", "content": "", "tool_calls": [call], "train": False}
-    told = [said("user", "Who?"), asked, {**said("tool", "Nobody."), "tool_call_id": "c"}]
-    answer = said("assistant", "No one.")
-    record: Json = (
-        {"messages": told, "response": answer} if of_calls else {"messages": [*told, answer]}
-    )
-    shown = "{{ '<|im_start|>' ~ m.role ~ '\\n' ~ m.content ~ '<|im_end|>\\n' }}"
-    prompt = "{{ '<|im_start|>assistant\\n' if add_generation_prompt }}"
-    template = "{% for m in messages %}" + shown + "{% endfor %}" + prompt
-    manifest, _ = packed(tmp_path, [record], chat_template=template)
-    assert manifest.counts.notes["hidden-answer"] == 1

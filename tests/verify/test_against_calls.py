@@ -125,7 +125,7 @@ def test_columns_that_were_asked_for(tmp_path: Path) -> None:
 def test_a_value_that_was_dropped_for_want_of_its_column_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reasonpack.run.waiting_calls.check_columns", lambda *_: None)
+    monkeypatch.setattr("reasonpack.run.waiting_calls.check_columns", lambda *_: [])
     calls = [ids("r", "a", [5, 6], [7], reward=1, logprobs=[-1])]
     findings = compared(*packed(tmp_path, calls, call_columns=("logprobs",)))
     assert [*findings.counts] == ["RP308"], findings.listed

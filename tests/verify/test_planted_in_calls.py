@@ -27,7 +27,7 @@ from reasonpack.rows.group_forest import ROOT, CallView, GroupForest
 from reasonpack.rows.sample import Sample
 from reasonpack.run import calls as packing
 from reasonpack.run import waiting_calls
-from reasonpack.run.waiting_calls import CutCall
+from reasonpack.tokens.call_cutter import CutCall
 from reasonpack.verify.check import verify_dataset
 from reasonpack.views.view import View
 from tests.changed import replace
