@@ -26,17 +26,18 @@ ROLES = {
 }
 
 
-def as_pack_options(given: dict[str, Any]) -> dict[str, Any]:
+def as_pack_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options with `columns` and `tags` turned into `field` and `role`.
 
     Raises:
         UsageError: a column or tag is unknown, or its value is not a name.
     """
-    columns, tags = (json.loads(given.pop(name)) for name in ("columns", "tags"))
+    columns, tags = (json.loads(given[name]) for name in ("columns", "tags"))
     fields = [*_pairs("--columns", columns, COLUMNS)]
     fields += _pairs("--tags", {k: tags[k] for k in tags if k in FIELDS}, FIELDS)
     roles = [*_pairs("--tags", {k: tags[k] for k in tags if k not in FIELDS}, ROLES)]
-    return {**given, "field": (*given["field"], *fields), "role": (*given["role"], *roles)}
+    others = {name: each for name, each in given.items() if name not in ("columns", "tags")}
+    return {**others, "field": (*given["field"], *fields), "role": (*given["role"], *roles)}
 
 
 def _pairs(option: str, given: dict[str, Any], known: Mapping[str, Sequence[str]]) -> Iterator[str]:

@@ -95,7 +95,7 @@ def times_of(
             times[own] = whole
             times[[own[at] for at in more]] += 1
     if options.sample is not None:
-        _take_sample(times, hashes, options.sample)
+        times = _sampled(times, hashes, options.sample)
     times[[not _is_readable(each) for each in said or hashes]] |= UNREADABLE
     return times
 
@@ -120,8 +120,8 @@ def _shared_out(hashes: Sequence[bytes], share: Share) -> tuple[int, list[int]]:
     return times, more
 
 
-def _take_sample(times: Times, hashes: Sequence[bytes], count: int) -> None:
-    """Reduce `times` to a sample of `count` copies; equal records are drawn separately."""
+def _sampled(times: Times, hashes: Sequence[bytes], count: int) -> Times:
+    """Return `times` of a sample of `count` copies; equal records are drawn separately."""
     before: Counter[bytes] = Counter()
 
     def drawn() -> Iterator[tuple[bytes, int]]:
@@ -132,9 +132,10 @@ def _take_sample(times: Times, hashes: Sequence[bytes], count: int) -> None:
             before[hash_] += 1
 
     taken = heapq.nsmallest(count, drawn())
-    times[times != DUPLICATE] = 0
+    sampled = np.where(times == DUPLICATE, times, 0).astype(times.dtype)
     for _, at in taken:
-        times[at] += 1
+        sampled[at] += 1
+    return sampled
 
 
 def copies_a_record(index: bytes) -> float:

@@ -25,7 +25,7 @@ from reasonpack.rows.sample import Sample, write
 from reasonpack.run.length import LeftOut, Limits
 from reasonpack.run.sources import Source
 from reasonpack.run.weights import weighed_again
-from reasonpack.run.work import count_laid_out
+from reasonpack.run.work import counts_of_layouts
 from reasonpack.wording import count
 
 Group = list[Sample]
@@ -153,7 +153,7 @@ class Again:
         was = self.old.limits.lay_out(forest, 0)
         if not _same(write(forest, [(id_, was)]), group):
             raise self.old.untold(f"conversation {id_!r}, from which views were left out")
-        count_laid_out([was], self.before)
+        self.before.add(counts_of_layouts([was]))
         if not (often := self.drawn.get(id_, 1)):
             return []
         left = self.limits.left_out(messages, views.end)
@@ -166,7 +166,7 @@ class Again:
             now = self.limits.lay_out(planted, 0)
         except RecordError as error:
             raise self._undivided(id_, error) from error
-        count_laid_out([now] * often, self.after)
+        self.after.add(counts_of_layouts([now] * often))
         self.after.copies += often - 1
         self.after.conversations += often - 1
         self.rejects += (each.line(id_) for each in out)

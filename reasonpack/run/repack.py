@@ -47,7 +47,7 @@ from reasonpack.run.records_again import ReadAgain
 from reasonpack.run.shuffle import in_stages
 from reasonpack.run.sources import Source, blend_of, longest_view, options_for, read_sources
 from reasonpack.run.unit import Job, publish_unit
-from reasonpack.run.work import Laid, count_samples, ids_of_copies, without_rows
+from reasonpack.run.work import Laid, counts_of_samples, ids_of_copies, without_rows
 from reasonpack.storage.place import Place, is_url, public_name
 from reasonpack.storage.read import digest, read_bytes
 
@@ -179,7 +179,7 @@ def repack_unit(unit: Unit, loaded: Loaded, job: Job, each_old: Sequence[Old]) -
         content = read_bytes(place_of(old.source.directory, receipt.rejects.path)) or b""
         before = [json.loads(line) for line in content.splitlines()]
     if old.source.is_drawn:
-        _draw(again, records, before, unit, job)
+        again.drawn, again.counts = _drawn(again, records, before, unit, job)
     laid = Laid(backend=receipt.backend, backend_faults=[*filter(None, [receipt.backend_fault])])
     for split, samples in again.lay_out(turns).items():
         laid.samples += (made := _repeated(samples, again))
@@ -249,15 +249,15 @@ def _repeated(samples: Sequence[Sample], again: Again) -> list[Sample]:
 # --- rejects and counts ----------------------------------------------------------------
 
 
-def _draw(
+def _drawn(
     again: Again, records: ReadAgain, left_out: Sequence[dict[str, Any]], unit: Unit, job: Job
-) -> None:
-    """Set in `again` how often each conversation is packed, and the counts of those that are."""
+) -> tuple[Mapping[str, int], Counts]:
+    """Return how often each conversation is packed, by id, and the counts of those that are."""
     again.check_told()
     left = Counter(line["where"] for line in left_out if line.get("kind") == "message")
     times = read_times(job.output, job.plan.copies, unit.number)
     assert times is not None, "planned where conversations are drawn"
-    again.drawn, drawn = records.drawn(again.every, times, left)
+    often, drawn = records.drawn(again.every, times, left)
     rejects = (line for line in left_out if line.get("kind") != "message")
     counts = dataclasses.replace(
         again.counts,
@@ -266,8 +266,8 @@ def _draw(
         not_taken=drawn.not_taken,
     )
     counts.conversations -= counts.not_taken
-    counts.rejected -= sum(again.drawn.get(line["where"]) == 0 for line in rejects)
-    again.counts = counts
+    counts.rejected -= sum(often.get(line["where"]) == 0 for line in rejects)
+    return often, counts
 
 
 def _rejects(again: Again, before: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -325,5 +325,5 @@ def _counts(again: Again, laid: Laid) -> Counts:
     for name in OF_CONVERSATIONS:
         setattr(counts, name, getattr(counts, name) * again.old.source.times)
     counts = without_rows(counts)
-    count_samples(laid.samples, counts)
+    counts.add(counts_of_samples(laid.samples))
     return counts

@@ -25,7 +25,7 @@ from reasonpack.run.output_directory import clear_unshuffled
 from reasonpack.run.plan_file import Plan
 from reasonpack.run.receipts import do_others, done_before
 from reasonpack.run.unit import Job, publish_receipt, publish_shard
-from reasonpack.run.work import count_samples, without_rows
+from reasonpack.run.work import counts_of_samples, without_rows
 from reasonpack.storage.place import join
 from reasonpack.storage.publish import publish
 from reasonpack.storage.read import read_bytes
@@ -59,7 +59,7 @@ def shuffled_unit(unit: Unit, job: Job) -> Receipt:
     for split in job.plan.options.splits:
         samples, rows = read_bucket(unshuffled, split, unit.number, units=job.units)
         counts.rows += len(rows)
-        count_samples(samples, counts)
+        counts.add(counts_of_samples(samples))
         if rows or split == TRAIN:
             shards.append(publish_shard(split, rows, samples, unit=unit, job=job))
     if receipt.rejects is not None:

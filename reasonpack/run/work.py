@@ -74,8 +74,8 @@ class Laid(Struct):
 
     def pack(self, samples: Sequence[Sample], laid_out: Sequence[LaidOut]) -> None:
         """Add and count samples, and the layouts that they were written from."""
-        count_samples(samples, self.counts)
-        count_laid_out(laid_out, self.counts)
+        self.counts.add(counts_of_samples(samples))
+        self.counts.add(counts_of_layouts(laid_out))
         self.samples += samples
 
     def put_into_rows(self, options: Options) -> None:
@@ -238,28 +238,30 @@ def without_rows(counts: Counts) -> Counts:
     )
 
 
-def count_samples(samples: Sequence[Sample], counts: Counts) -> None:
-    """Add samples and their tokens to `counts`."""
-    if not samples:
-        return
+def counts_of_samples(samples: Sequence[Sample]) -> Counts:
+    """Count samples and their tokens."""
     by_kind = np.zeros(len(Kind), np.int64)
-    for sample in samples:
-        sizes = np.diff(sample.segments.start, append=sample.length)
-        by_kind += np.bincount(sample.segments.kind, sizes, len(Kind)).astype(np.int64)
-        counts.tokens += sample.length
-        counts.pairs += sample.pairs
-        counts.trained_tokens += int(np.count_nonzero(sample.labels != IGNORE))
-    for kind, tokens in zip(Kind, by_kind.tolist(), strict=True):
-        counts.tokens_by_kind[kind.label] = counts.tokens_by_kind.get(kind.label, 0) + tokens
-    counts.samples += len(samples)
+    for each in samples:
+        sizes = np.diff(each.segments.start, append=each.length)
+        by_kind += np.bincount(each.segments.kind, sizes, len(Kind)).astype(np.int64)
+    labels = {kind.label: tokens for kind, tokens in zip(Kind, by_kind.tolist(), strict=True)}
+    return Counts(
+        samples=len(samples),
+        tokens=sum(each.length for each in samples),
+        pairs=sum(each.pairs for each in samples),
+        trained_tokens=sum(int(np.count_nonzero(each.labels != IGNORE)) for each in samples),
+        tokens_by_kind=labels if samples else {},
+    )
 
 
-def count_laid_out(laid_out: Sequence[LaidOut], counts: Counts) -> None:
-    """Add conversations, their views, and what dividing them cost to `counts`."""
-    counts.packed += len(laid_out)
-    counts.divided += sum(each.extra_samples > 0 for each in laid_out)
-    counts.extra_samples += sum(each.extra_samples for each in laid_out)
-    counts.extra_tokens += sum(each.extra_tokens for each in laid_out)
-    counts.views += sum(each.views for each in laid_out)
-    counts.npass_tokens += sum(each.npass_tokens for each in laid_out)
-    counts.naive_tokens += sum(each.naive_tokens for each in laid_out)
+def counts_of_layouts(laid_out: Sequence[LaidOut]) -> Counts:
+    """Count conversations, their views, and what dividing them cost."""
+    return Counts(
+        packed=len(laid_out),
+        divided=sum(each.extra_samples > 0 for each in laid_out),
+        extra_samples=sum(each.extra_samples for each in laid_out),
+        extra_tokens=sum(each.extra_tokens for each in laid_out),
+        views=sum(each.views for each in laid_out),
+        npass_tokens=sum(each.npass_tokens for each in laid_out),
+        naive_tokens=sum(each.naive_tokens for each in laid_out),
+    )

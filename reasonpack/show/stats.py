@@ -180,16 +180,17 @@ def _check_equal(where: str, what: str, found: int, said: int) -> None:
 
 
 def _distributions(found: _Found, manifest: Manifest) -> dict[str, Distribution]:
+    values = {name: found.joined(name) for name in WORDS if name in found.values}
     if manifest.options.packed and manifest.options.max_length:
-        found.values["row_fill"] = [found.joined("row_length") / manifest.options.max_length]
+        values["row_fill"] = found.joined("row_length") / manifest.options.max_length
     what = "message"
     if "call_id" in manifest.columns:
-        what, found.values["rewritten_at"] = "call", [_rewritten_at(manifest.counts.notes)]
+        what, values["rewritten_at"] = "call", _rewritten_at(manifest.counts.notes)
     made = {}
     for name, words in WORDS.items():
-        if name not in ("row_fill", "calls", "rewritten_at") or name in found.values:
+        if name not in ("row_fill", "calls", "rewritten_at") or name in values:
             bins = shares if words.startswith("share") else whole
-            made[name] = bins(words.format(what=what), found.joined(name))
+            made[name] = bins(words.format(what=what), values.get(name, np.zeros(0, np.int64)))
     return made
 
 

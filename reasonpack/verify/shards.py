@@ -142,7 +142,7 @@ def _check_counts(dataset: Dataset, number: int, held: Counter[str], findings: F
         names.add("pairs")
     names |= {name for name in {*counted, *held} if name.startswith("tokens_by_kind.")}
     if dataset.manifest.layout == "onepass":
-        held["packed"] = held["samples"] - receipt.counts.extra_samples
+        held = Counter({**held, "packed": held["samples"] - receipt.counts.extra_samples})
         names.add("packed")
     if receipt.counts.extra_samples and counted["npass_tokens"] < held["npass_tokens"]:
         names.discard("npass_tokens")  # another sample of the conversation may extend a leaf

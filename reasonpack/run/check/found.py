@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import chain, groupby, pairwise
+from operator import or_
 from typing import Any
 
 import click
@@ -44,6 +45,7 @@ class Findings(Struct):
         trained: how many of their tokens are trained.
         found: how many documents belong to a chat of the source.
         source: the chats; None without any.
+        answers: for each chat that documents were made of, whether each answer is trained in one.
         faults: differences from the source, by code.
         suspects: faults of documents without a chat, which their tokens show, by code.
     """
@@ -53,6 +55,7 @@ class Findings(Struct):
     trained: int = 0
     found: int = 0
     source: Source | None = None
+    answers: dict[int, list[bool]] = field(default_factory=dict)
     faults: dict[str, Group] = field(default_factory=dict)
     suspects: dict[str, Group] = field(default_factory=dict)
 
@@ -75,6 +78,9 @@ def check_tokens(files: Sequence[Place], chats: Sequence[str], options: Options)
             findings.documents += 1
             if compared and chat is not None:
                 findings.found += 1
+                trained = compared.answers(read, chat)
+                before = findings.answers.get(chat, trained)
+                findings.answers[chat] = [*map(or_, before, trained)]
                 _add(findings.faults, read, compared.faults(read, chat))
             else:
                 _add(findings.suspects, read, reader.suspects(read))
@@ -135,8 +141,8 @@ def finding_lines(findings: Findings, *, colour: bool) -> Iterator[tuple[str, st
     if source := findings.source:
         found = f"{findings.found:,} of the documents were made of them"
         yield "source", f"{count(len(source.chats), 'conversation')}; {found}"
-        answers = sum(source.found.values())
-        if none := answers - len(source.trained):
+        answers = sum(map(len, findings.answers.values()))
+        if none := answers - sum(map(sum, findings.answers.values())):
             yield "", f"{none:,} of {count(answers, 'answer')} in these are trained in no document"
         if source.unread:
             yield "", f"{count(len(source.unread), 'record')} not read: {source.unread[0]}"
@@ -177,8 +183,8 @@ def findings_json(findings: Findings) -> dict[str, Any]:
         described["source"] = {
             "conversations": len(source.chats),
             "unread": len(source.unread),
-            "answers": sum(source.found.values()),
-            "answers_trained": len(source.trained),
+            "answers": sum(map(len, findings.answers.values())),
+            "answers_trained": sum(map(sum, findings.answers.values())),
         }
     for kind in ("faults", "suspects"):
         groups = sorted(getattr(findings, kind).items())

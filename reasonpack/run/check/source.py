@@ -53,16 +53,12 @@ class Source(Struct):
         chats: all that could be read; a chat's number is its index here.
         texts: numbers of the chats with a content or reasoning, by the hash of that text.
         unread: errors of the others.
-        found: number of answers of each chat that a document was made of, by the chat's number.
-        trained: answers of these chats with a trained token in its place: number of chat, of view.
     """
 
     context: Context
     chats: list[Conversation] = field(default_factory=list)
     texts: dict[int, list[int]] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)
-    found: dict[int, int] = field(default_factory=dict)
-    trained: set[tuple[int, int]] = field(default_factory=set)
 
 
 def read_source(inputs: Sequence[str], options: Options, context: Context) -> Source:
@@ -152,19 +148,21 @@ class Compared:
             for view in self.views(at)[:1]:
                 yield from _occurrences(view.ids[: view.prompt], ids)
 
-    def faults(self, read: Read, number: int) -> Iterator[Fault]:
-        """Yield the trained tokens of a document that its chat's views do not have there.
+    def answers(self, read: Read, number: int) -> list[bool]:
+        """Return for each answer of a chat whether a token of it is trained in a document."""
+        ids, trained = read.document.ids, read.document.trained
+        return [
+            bool(trained[view.prompt : common_prefix(ids, view.ids)].any())
+            for view in self.views(number)
+        ]
 
-        Also counts the chat, and its answers that are trained, in the source.
-        """
+    def faults(self, read: Read, number: int) -> Iterator[Fault]:
+        """Yield the trained tokens of a document that its chat's views do not have there."""
         ids, trained = read.document.ids, read.document.trained
         right, views = np.zeros(len(ids), bool), self.views(number)
         same = [common_prefix(ids, view.ids) for view in views]
-        for at, (view, common) in enumerate(zip(views, same, strict=True)):
+        for view, common in zip(views, same, strict=True):
             right[view.prompt : common] = True
-            if trained[view.prompt : common].any():
-                self.source.trained.add((number, at))
-        self.source.found[number] = len(views)
         wrong = trained & ~right
         unnamed = wrong.copy()
         ends = {len(view.ids) for view, at in zip(views, same, strict=True) if at == len(view.ids)}
