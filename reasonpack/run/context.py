@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import msgspec
@@ -136,8 +136,8 @@ def _check_types(options: Options) -> None:
 class Loaded:
     """Context and encoder of a run, loaded once in each process that packs.
 
-    Only its attributes are pickled: a process that unpickles them loads anew, while a forked
-    process has what was loaded before.
+    Only its attributes are pickled: a process that unpickles them has what `loaded_here` returns,
+    while a forked process has what was loaded before.
 
     Attributes:
         options: of the run.
@@ -149,7 +149,7 @@ class Loaded:
         self._encoders: dict[tuple[str, ...], Encoder] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Loaded, (self.options, self.choice)
+        return loaded_here, (self.options, self.choice)
 
     @cached_property
     def context(self) -> Context:
@@ -168,6 +168,12 @@ class Loaded:
         """Load context and encoder now, for a run with `input_bytes` of input."""
         self.context.tokenizer.load()
         self.encoder(input_bytes).load()
+
+
+@lru_cache(maxsize=1)
+def loaded_here(options: Options, choice: Choice = AUTO) -> Loaded:
+    """Return what this process has for these options: the tasks of Ray share it, one by one."""
+    return Loaded(options, choice)
 
 
 def load_context(options: Options) -> Context:

@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import signal
 import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
-from functools import lru_cache
 from itertools import chain
 from types import FrameType
 from typing import Any, TypeVar
@@ -28,7 +26,7 @@ from reasonpack.datasets.options import Options
 from reasonpack.errors import ReasonpackError, UsageError
 from reasonpack.records.row_files import rows_of
 from reasonpack.records.unit import Record, Unit
-from reasonpack.run.context import load_context
+from reasonpack.run.context import loaded_here
 from reasonpack.run.pool import DEATHS, attempt
 from reasonpack.run.unit import pack_records
 from reasonpack.wording import one_line, printable
@@ -68,8 +66,7 @@ def run_ray(
             if began:
                 _join(ray, workers)
             task = ray.remote(num_cpus=1, max_retries=0)(_attempt)
-        done_by = pickle.dumps(process)
-        yield from _results(ray, task, units, done_by)
+        yield from _results(ray, task, units, process)
     finally:
         if began:
             with _late_interrupt():
@@ -123,21 +120,17 @@ def _late_interrupt() -> Iterator[None]:
             before(*came[0])
 
 
-def _attempt(done_by: bytes, unit: Unit) -> Any:
+def _attempt(process: Callable[[Unit], Result], unit: Unit) -> Result:
     os.environ.setdefault("RAYON_NUM_THREADS", "1")  # a task has one core
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    return attempt(_unpickled(done_by), unit)
-
-
-_unpickled = lru_cache(maxsize=1)(pickle.loads)
-"""Unpickles a function once in a process of Ray, so that later tasks load nothing."""
+    return attempt(process, unit)
 
 
 def _results(
-    ray: Any, task: Any, units: Sequence[Unit], done_by: bytes
-) -> Generator[tuple[Unit, Any], None, None]:
+    ray: Any, task: Any, units: Sequence[Unit], process: Callable[[Unit], Result]
+) -> Generator[tuple[Unit, Result], None, None]:
     with _late_interrupt():
-        shared = ray.put(done_by)
+        shared = ray.put(process)
         running = {task.remote(shared, unit): unit for unit in units}
     deaths: Counter[int] = Counter()
     lost: Counter[int] = Counter()
@@ -217,8 +210,4 @@ def pack_table(table: pa.Table, options: Options) -> pa.Table:
         raise UsageError("pack_table", "skips records", expected, fix)
     rows = chain.from_iterable(map(rows_of, table.to_batches()))
     records = (Record(f"batch:{number}", *row) for number, row in enumerate(rows, 1))
-    return pack_records(records, options, _context(options))
-
-
-_context = lru_cache(maxsize=1)(load_context)
-"""Loads what options name, once for all batches of a pipeline."""
+    return pack_records(records, options, loaded_here(options).context)

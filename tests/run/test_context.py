@@ -84,6 +84,7 @@ def test_it_pickles_as_what_it_is_loaded_from() -> None:
     assert pickle.dumps(loaded) == bare
     again = pickle.loads(bare)
     assert (again.options, again.choice) == (OPTIONS, loaded.choice)
+    assert pickle.loads(bare) is again, "each task of a process would load anew"
 
 
 def test_the_encoder_goes_by_the_input_and_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
