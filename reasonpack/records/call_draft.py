@@ -31,7 +31,7 @@ TOKEN_NAMES: Mapping[str, tuple[str, ...]] = {
 """Fields with values for each token of a call, each with the names that logs give it."""
 VALUE_NAMES: Mapping[str, tuple[str, ...]] = {
     "reward": ("reward",),
-    "weight": ("weight", "loss_weight"),
+    "weight": ("weight", "loss_weight", "loss_multiplier"),
 }
 """Fields with one number for the whole call, each with the names that logs give it."""
 CALL_FLAGS = ("train", "trainable", "training", "loss", "step_loss_mask")

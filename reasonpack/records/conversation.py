@@ -25,7 +25,7 @@ from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
 from reasonpack.records.draft import MEDIA_FIELDS, REASONING, is_absent, joined
 from reasonpack.records.flags import read_record_weight, weights_of
-from reasonpack.records.last_answer import with_answer
+from reasonpack.records.last_answer import OF_THE_END, refuse_failed, with_answer
 from reasonpack.records.message import Message, ReadMessages, read_messages
 from reasonpack.records.no_messages import no_messages
 from reasonpack.records.reading import DEFAULT, Reading
@@ -164,8 +164,10 @@ def conversation_of(
     if reading.renamed:
         record, notes = renamed(record, reading.renamed, "", known=READ | frozenset(REASONING))
     refuse_whole(record, reading.ignored)
-    left = (name for name in MEDIA_FIELDS if not is_absent(record.get(name)))
-    notes += tuple(f"left-out record.{name}" for name in left)
+    refuse_failed(record, reading.ignored)
+    left = [f"record.{name}" for name in MEDIA_FIELDS if not is_absent(record.get(name))]
+    left += sorted(reading.ignored & OF_THE_END & record.keys())
+    notes += tuple(f"left-out {name}" for name in left)
     container = _container(record)
     text = record[container]
     if container in _LISTS and isinstance(text, str) and text.lstrip().startswith("["):
@@ -200,7 +202,7 @@ def _read_all(
         RecordError: the messages cannot be read.
     """
     record, used = with_answer(record, container)
-    known = READ | used | weights_of(record).keys()
+    known = READ | used | OF_THE_END | weights_of(record).keys()
     found = unread_in_record(record, read=known, container=container)
     refused, notes = sorted_out(found, reading.ignored)
     try:

@@ -57,7 +57,7 @@ def known_role(said: object, path: str, *, key: str) -> str:
 
 _ROLE_FIX = f"Write one of {', '.join(ROLES)}."
 FLAGS = (
-    *("train", "trainable", "loss", "weight", "loss_weight"),
+    *("train", "trainable", "loss", "weight", "loss_weight", "loss_multiplier"),
     *("loss_mask", "step_loss_mask", "training"),
 )
 """Names of the flag that says whether an assistant message is trained."""

@@ -70,7 +70,7 @@ def read_record_weight(record: Mapping[str, Any], *, weighs: bool) -> float:
         return 1.0
     name = next(iter(weights))
     if weight == 0:
-        fix = "Leave the record out, or write 1."
+        fix = "Leave the record out (--on-error skip), or write 1."
         raise RecordError("weight", name, "got 0, expected more for a whole record", fix=fix)
     _check(weight, name, weighs=weighs, known=True)
     return float(weight)

@@ -4,17 +4,72 @@
 {"messages": [ask], "reasoning": "easy", "answer": "4"}            an answer to append
 {"messages": [ask, answer], "finish_reason": "length"}             how the answer ended
 {"messages": [ask, answer], "finish_reasons": ["length"]}          how each generation ended
+{"messages": [ask, answer], "status": "truncated"}                 likewise, of the whole sample
+{"messages": [ask, answer], "status": "aborted"}                   refused: it is not to be trained
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
+from reasonpack.errors import RecordError
 from reasonpack.records.draft import ROLES, is_absent, reasoning_beside
+from reasonpack.records.strict_json import quoted, step
 
 ENDS = ("finish_reason", "stop_reason", "done_reason", "native_finish_reason")
 """Names of the field that says how an answer ended."""
+UNFINISHED = {
+    *("length", "max_tokens", "max_output_tokens", "model_length", "incomplete", "truncated"),
+    *("content_filter", "abort", "cancelled", "error", "in_progress", "interrupted", "failed"),
+    *("pause_turn", "timeout", "model_context_window_exceeded", "refusal", "repetition"),
+    *("safety", "recitation", "blocklist", "prohibited_content", "malformed_function_call"),
+    *("guardrail_intervened", "content_filtered", "insufficient_system_resource", "aborted"),
+}
+"""Values of `finish_reason` which say that the model wrote no stop token."""
+TRUNCATED = ("truncated", "is_truncated")
+"""Names of the flag that says that an answer was cut off at a limit of tokens."""
+_FAILED = {"abort", "aborted", "cancelled", "canceled", "error", "failed", "failure", "timeout"}
+"""Values of `status` with which trainers leave a sample out."""
+OF_THE_END = frozenset((*ENDS, *TRUNCATED, "status", "error"))
+"""Names of the fields of a sample that say how its generation ended."""
+
+
+def cut_of(fields: Mapping[str, Any]) -> dict[str, str]:
+    """Return a finish_reason if a sample's status or a flag says that it was cut off; else {}.
+
+    >>> cut_of({"status": "truncated"}), cut_of({"status": "completed", "truncated": False})
+    ({'finish_reason': 'length'}, {})
+    """
+    cut = any(fields.get(name) is True for name in TRUNCATED)
+    cut |= str(fields.get("status")).lower() in UNFINISHED
+    return {"finish_reason": "length"} if cut else {}
+
+
+def is_cut(fields: Mapping[str, Any]) -> bool:
+    """Return whether a sample or message says that the model was cut off before it stopped."""
+    return any(end.lower() in UNFINISHED for end in ends_of(fields).values())
+
+
+def refuse_failed(
+    fields: Mapping[str, Any], ignored: Container[str], path: str = "", name: str = ""
+) -> None:
+    """Refuse a sample that has an answer, but whose status or error says that generation failed.
+
+    `path` is its path in the record, `name` its name in options; both are empty for the record.
+
+    Raises:
+        RecordError: it does, in a field that is not to be `ignored`.
+    """
+    status, error = fields.get("status"), fields.get("error")
+    found = {"status": status} if str(status).lower() in _FAILED else {}
+    found |= {"error": error} if error and not isinstance(error, bool) else {}
+    for key, value in found.items():
+        option = f"{name}.{key}" if name else key
+        if option not in ignored:
+            what = f"got {quoted(str(value))}, so its generation failed, expected a whole sample"
+            fix = f"Leave it out (--on-error skip), or pass --ignore-fields {option} to train it."
+            raise RecordError("weight", step(path, key), what, fix=fix)
 
 
 def ends_of(fields: Mapping[str, Any]) -> dict[str, str]:
@@ -30,7 +85,7 @@ def ends_of(fields: Mapping[str, Any]) -> dict[str, str]:
             kind = details.get("type") if isinstance(details, Mapping) else details
             found |= {"finish_details": kind} if _is_text(kind) else {}
             found |= {name: holder[name] for name in ENDS if _is_text(holder.get(name))}
-    return found
+    return found | cut_of(fields)
 
 
 def ended(message: Mapping[str, Any], ends: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from reasonpack.errors import RecordError
 from reasonpack.records.dialects import normalised
 from reasonpack.records.draft import FLAGS, REASONING, is_absent, known_role, source_of
 from reasonpack.records.flags import read_flag
-from reasonpack.records.last_answer import ends_of
+from reasonpack.records.last_answer import is_cut
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.reasoning import (
     Part,
@@ -89,14 +89,6 @@ class _Fields(Struct):
 
 
 _KNOWN = frozenset((*_Fields.__struct_encode_fields__, *FLAGS))
-_UNFINISHED = {
-    *("length", "max_tokens", "max_output_tokens", "model_length", "incomplete"),
-    *("content_filter", "abort", "cancelled", "error", "in_progress", "interrupted"),
-    *("pause_turn", "timeout", "model_context_window_exceeded", "refusal", "repetition"),
-    *("safety", "recitation", "blocklist", "prohibited_content", "malformed_function_call"),
-    *("guardrail_intervened", "content_filtered", "insufficient_system_resource"),
-}
-"""Values of `finish_reason` which say that the model wrote no stop token."""
 NOTHING_WRITTEN = "nothing-written"
 """Note on an answer that was cut off before the model wrote anything: it is not trained."""
 _reasonings: Callable[[_Fields], tuple[str | None, ...]] = attrgetter(*REASONING)
@@ -277,8 +269,7 @@ def _is_finished(raw: Mapping[str, Any], calls: Sequence[ToolCall]) -> bool:
         return False
     if raw.get("end_turn") is False and not calls:
         return False
-    ends = (*ends_of(raw).values(), raw.get("status"))
-    return not any(isinstance(end, str) and end.lower() in _UNFINISHED for end in ends)
+    return not is_cut(raw)
 
 
 def _noticed(content: str | None, calls: Sequence[ToolCall], reading: Reading) -> tuple[str, ...]:

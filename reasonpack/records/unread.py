@@ -66,8 +66,11 @@ _ANSWERS = frozenset(("answer", "response", "output", "choices", "chosen"))
 """Fields next to messages that end with a user's, which hold the answer to them."""
 _DESIRED = ("label", "kto_tag")
 """Fields of a record that are false if its answer is a bad one."""
-_NOT_TRAINED: Mapping[str, object] = {"remove_sample": True, "loss_multiplier": 0, "sample_mask": 0}
-"""Fields with which slime and NeMo-RL take a sample out of training, each with that value."""
+_NOT_TRAINED: Mapping[str, object] = {
+    **dict.fromkeys(("remove_sample", "mask_sample", "set_advantage_to_zero"), True),
+    **dict.fromkeys(("sample_mask", "sample_loss_mask"), 0),
+}
+"""Fields with which a trainer takes a sample out of training, each with that value."""
 _MEDIA = (
     *(*MEDIA_FIELDS, "multimodal_inputs", "multi_modal_data", "multi_modal_inputs", "image_urls"),
     "pixel_values",
@@ -182,6 +185,10 @@ def refuse_whole(
             what = f"got {str(value).lower()}, with which it is not trained, expected none"
             fix = f"Leave it out (--on-error skip), or pass --ignore-fields {option} to train it."
             raise RecordError("weight", at, what, fix=fix)
+    if isinstance(inner := fields.get("overrides"), dict):
+        refuse_whole(
+            inner, ignored, step(path, "overrides"), f"{name}.overrides" if name else "overrides"
+        )
 
 
 def _last_role(messages: object) -> str | None:

@@ -23,9 +23,11 @@ from reasonpack.records.unit import Unit, blocks_of, read_records
 from reasonpack.storage.place import Place
 from reasonpack.storage.read import Container, open_bytes
 
-WEIGHTS = ("weight", "loss_weight")
+WEIGHTS = ("weight", "loss_weight", "loss_multiplier")
 """Names of the flags of a message or a record that may be a number other than 0 and 1."""
-_KEY = re.compile(rb'weight\\*"\s*:(?!\s*(?:[01](?:\.0+)?|true|false|null)\s*[,}\]])')
+_KEY = re.compile(
+    rb'(?:weight|multiplier)\\*"\s*:(?!\s*(?:[01](?:\.0+)?|true|false|null)\s*[,}\]])'
+)
 _SEAM = 256
 """Bytes at the end of a block that are searched together with the next one."""
 

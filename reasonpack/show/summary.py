@@ -159,6 +159,7 @@ NOTES: Mapping[str, str] = {
     "failed-call": "calls that failed, without an answer",
     "no-call": "records in which no model answered, and nothing is trained",
     "history-flag": "messages of prompts that are flagged as trained, but are only context",
+    "cut-off": "calls whose ids end where a service cut them off, which are trained so",
     "stop-sequence": "answers that may end at a text the service was told to stop at; no stop is "
     "trained",
     "no-answer-text": "calls with ids whose messages have no answer, and are not compared",

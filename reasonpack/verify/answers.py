@@ -14,7 +14,7 @@ from typing import Any
 from reasonpack.errors import RecordError
 from reasonpack.records.strict_json import decode
 from reasonpack.verify.chat import Json, NotChecked, Refused
-from reasonpack.verify.fields import EMPTY, all_but
+from reasonpack.verify.fields import EMPTY, all_but, limit
 from reasonpack.verify.names import BLOCKS, CUT, EFFORTS, ENDS, REASONING, is_of_model
 
 ANSWERS = ("response", "completion", "choices", "candidates", "output", "chosen", "rejected")
@@ -195,7 +195,9 @@ def with_ends(answer: Any, holder: Json) -> Any:
         return [*answer[:-1], *(with_ends(each, holder) for each in answer[-1:])]
     if not isinstance(answer, dict):
         return answer
-    said = {name: holder[name] for name in ENDS if isinstance(holder.get(name), str)}
+    said = {name: holder[name] for name in ENDS if isinstance(holder.get(name), str)} | limit(
+        holder
+    )
     both = "finish_reason" in said and said.pop("stop_reason", None) is not None
     own = [name for name in said if answer.get(name) not in EMPTY]
     stopped = both or isinstance(holder.get("matched_stop"), str)

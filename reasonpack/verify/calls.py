@@ -29,7 +29,7 @@ from reasonpack.verify.answers import (
     with_prompt_of_pair,
 )
 from reasonpack.verify.chat import Chat, Json, NotChecked, Reading, Refused, known_shape
-from reasonpack.verify.fields import EMPTY, renamed
+from reasonpack.verify.fields import EMPTY, check_whole, renamed
 from reasonpack.verify.harness_logs import calls_of_harness
 from reasonpack.verify.names import FLAGS, TOOLS, is_of_model
 from reasonpack.verify.reader import read_chat
@@ -43,17 +43,14 @@ _LOGPROBS = (
 _MASK = ("loss_mask", "response_mask", "completion_mask", "env_mask")
 _FLAGS = ("train", "trainable", "training", "loss", "step_loss_mask")
 _CONTEXT = ("system", *TOOLS, "chat_template_kwargs", "enable_thinking")
-_VALUES = ("advantages", "advantage", "reward", "weight", "loss_weight")
+_VALUES = ("advantages", "advantage", "reward", "weight", "loss_weight", "loss_multiplier")
 _OF_A_GROUP = (
     *(("system",), TOOLS, ("chat_template_kwargs",), ("enable_thinking",), _FLAGS),
     *(_VALUES[:2], _VALUES[2:3], _VALUES[3:]),
 )
-_LISTS = ("calls", "steps")
-"""Fields that hold the list of a group's calls."""
-_LEVELS = (
-    *(*_LISTS, "subagent_trajectories", "traces", "nodes", "request", "model_parameters"),
-    *("response", "choices", "candidates"),
-)
+_LISTS = ("calls", "steps")  # of a group's calls
+_LEVELS: tuple[str, ...] = (*_LISTS, "subagent_trajectories", "traces", "nodes", "request")
+_LEVELS += ("model_parameters", "response", "choices", "candidates")
 _CHANGES = ("chat_template", "documents", "previous_response_id", "conversation")
 NAMES = ("id", "call_id", "model_call_id")
 _ASKED = ("messages", "prompt", "input")
@@ -167,6 +164,7 @@ def _calls(record: Json, reading: Reading) -> Iterator[Call]:
         id_ += f"#{number}" if id_ and len(answers) > 1 else ""
         if role == FAILED:
             if {*_PROMPT_IDS, *IDS} & record.keys():
+                check_whole(record)
                 raise NotChecked("ids of a call that failed")
             _check_options(_CHANGES, record, request)
             yield Call(id_, None, trained=False)
@@ -186,6 +184,8 @@ def _call(record: Json, request: Json, answer: Any, levels: list[Json], reading:
     if "tokens" in record and isinstance(record["tokens"], list):
         cut = len(record["tokens"]) - record.get("response_length", -1)
         prompt, ids = record["tokens"][:cut], record["tokens"][cut:]
+    for each in places if ids != [] else ():
+        check_whole(each)
     if ids is None:  # else the ids say what the model saw and where it stopped
         _check_options((*_CHANGES, *_OTHERS), record, request)
     chat = None
@@ -195,7 +195,7 @@ def _call(record: Json, request: Json, answer: Any, levels: list[Json], reading:
     if (prompt is None) != (ids is None):
         raise Refused("ids of one of prompt and completion")
     mask = _mask(_value(places, _MASK), len(prompt or ()), ids)
-    weight = _value(places, ("weight", "loss_weight"))
+    weight = _value(places, _VALUES[3:])
     said = (place.get(name) for place in places for name in _FLAGS)
     flags = {bool(each) for each in said if each not in EMPTY}
     is_empty = ids == [] if ids is not None else chat is None or chat.messages[-1].is_empty

@@ -144,8 +144,9 @@ def weight_of_record(record: Json, reading: Reading) -> float:
     """Return the loss weight of a whole record, 1 without one; a boolean is not read as a weight.
 
     Raises:
-        Refused: the weight is 0, or the dataset has no column for it.
+        Refused: the weight is 0, or the dataset has no column for it; or as `check_whole`.
     """
+    check_whole(all_but(record, reading.ignored))
     given = {name: record.get(name) for name in names.WEIGHTS}
     numbers = {name: one for name, one in given.items() if type(one) in (int, float)}
     if not (weight := _weight(numbers, reading)):
@@ -173,10 +174,39 @@ def ends(raw: Json) -> Json:
         kind = details.get("type") if isinstance(details, dict) else details
         said |= {"finish_details": kind} if kind else {}
         said |= {name: place[name] for name in names.ENDS if place.get(name)}
-    return said
+    return said | limit(raw)
 
 
-def end_of_generations(record: Json, answer: Json) -> Json:
+def limit(raw: Json) -> Json:
+    """Return the finish reason that a sample's status, or a flag of it, stands for; {} if none."""
+    limited = str(raw.get("status")).lower() in names.CUT
+    limited |= any(raw.get(name) is True for name in names.LIMITED)
+    return {"finish_reason": "length"} if limited else {}
+
+
+def check_whole(sample: Json) -> None:
+    """Check that a sample which has an answer does not say that it failed, or is to be left out.
+
+    Raises:
+        Refused: it does.
+    """
+    inner = sample.get("overrides")
+    found = [sample, inner] if isinstance(inner, dict) else [sample]
+    out = any(
+        name in one and one[name] == no for one in found for name, no in names.REMOVED.items()
+    )
+    error = sample.get("error")
+    if out or str(sample.get("status")).lower() in names.FAILED or (error and error is not True):
+        raise Refused("a sample that failed, or is to be left out")
+
+
+def ended(record: Json, answer: Json) -> Json:
+    """Return an answer with the fields of its record that say how it ended, and it does not."""
+    said = {**_end_of_generations(record, answer), **ends(record)}
+    return {**answer, **all_but(said, [name for name in said if answer.get(name) not in EMPTY])}
+
+
+def _end_of_generations(record: Json, answer: Json) -> Json:
     """Return the finish reason of an answer, from a record that lists those of its generations.
 
     Empty if the answer is not among them and their reasons differ.
@@ -193,6 +223,5 @@ def end_of_generations(record: Json, answer: Json) -> Json:
 
 def was_cut(raw: Json) -> bool:
     """Return whether a message says that it was cut off or goes on, so has no stop token."""
-    said = [*ends(raw).values(), raw.get("status")]
-    cut = any(end.lower() in names.CUT for end in said if isinstance(end, str))
+    cut = any(end.lower() in names.CUT for end in ends(raw).values() if isinstance(end, str))
     return cut or any(raw.get(name) in (True, "true") for name in ("prefix", "partial"))

@@ -72,7 +72,8 @@ def _of_trace(trace: Json) -> Iterator[Json]:
             "response": {"role": "assistant", **end, **node["message"]},
             "tool_defs": tools,
             "reward": _reward(trace.get("rewards")),
-            "train": not (isinstance(agent, dict) and agent.get("trainable") is False),
+            "train": trace.get("ok") is not False
+            and not (isinstance(agent, dict) and agent.get("trainable") is False),
             **_tokens(node, [one for each in way for one in each.get("token_ids") or ()]),
         }
 

@@ -24,8 +24,8 @@ ARGUMENTS = ("arguments", "args", "input", "parameters")
 CONTAINERS = ("messages", "conversations", "conversation")
 BLOCKS = ("reasoning_details", "thinking_blocks", "reasoning_items", "reasoningContentBlocks")
 LOSS = ("loss", "loss_mask", "step_loss_mask", "loss_weight")
-WEIGHTS = ("weight", "loss_weight")
-FLAGS = ("train", "trainable", "training", "weight", *LOSS)
+WEIGHTS = ("weight", "loss_weight", "loss_multiplier")
+FLAGS = ("train", "trainable", "training", "weight", "loss_multiplier", *LOSS)
 TOOLS = ("tools", "functions", "tool_defs", "available_tools")
 MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 OF_A_MESSAGE = {"role", "from", "content", "value", "tool_calls", "function_call"}
@@ -70,9 +70,16 @@ CUT = {
     *("abort", "cancelled", "error", "in_progress", "interrupted", "pause_turn", "timeout"),
     *("model_context_window_exceeded", "refusal", "repetition", "safety", "recitation"),
     *("blocklist", "prohibited_content", "malformed_function_call", "guardrail_intervened"),
-    *("content_filtered", "insufficient_system_resource"),
+    *("content_filtered", "insufficient_system_resource", "aborted", "failed", "truncated"),
 }
 """Reasons for which an answer ended without a stop token of the model."""
+LIMITED = ("truncated", "is_truncated")
+"""Flags of a sample that was cut off at a limit of tokens."""
+FAILED = {"abort", "aborted", "cancelled", "canceled", "error", "failed", "failure", "timeout"}
+"""Values of a sample's status with which it is not trained."""
+REMOVED = {"remove_sample": True, "mask_sample": True, "set_advantage_to_zero": True}
+REMOVED |= {"sample_mask": False, "sample_loss_mask": False}
+"""Fields of a sample that trainers leave out, each with that value."""
 TAG, END = "<think>", "</think>"
 NOWHERE = "\ud800"  # a lone surrogate, which no encoded text contains
 

@@ -22,7 +22,7 @@ from reasonpack.verify.fields import (
     EMPTY,
     all_but,
     check_fields,
-    end_of_generations,
+    ended,
     ends,
     present,
     read_flag,
@@ -106,8 +106,8 @@ def _drafts(record: Json, reading: Reading) -> Iterator[Message]:
             raise Refused("messages: expected a list of objects")
         if not whole and said and "answer" in texts and not any(map(_is_answer, raw)):
             raw = [*raw, {"role": "assistant", "content": record["answer"], **said}]
-        if raw and name != "prompt" and _is_answer(raw[-1]) and not ends(raw[-1]):
-            raw = [*raw[:-1], {**raw[-1], **end_of_generations(record, raw[-1]), **ends(record)}]
+        if raw and name != "prompt" and _is_answer(raw[-1]):
+            raw = [*raw[:-1], ended(record, raw[-1])]
         raw = [present(with_known_names(each, reading, names.OF_A_MESSAGE)) for each in raw]
         read: list[Message] = []
         for number, each in as_messages(raw, reading, trained=name != "prompt"):

@@ -192,6 +192,21 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         "remove_sample: got true, with which it is not trained, expected none",
         "Leave it out (--on-error skip), or pass --ignore-fields remove_sample to train it.",
     ),
+    **{
+        f"a sample of status {status}": (
+            {"messages": [ASK, ANSWER], "status": status},
+            "weight",
+            f"status: got '{status}', so its generation failed, expected a whole sample",
+            "Leave it out (--on-error skip), or pass --ignore-fields status to train it.",
+        )
+        for status in ("aborted", "Failed")
+    },
+    "a sample with an error": (
+        {"prompt": [ASK], "completion": [ANSWER], "error": {"error": "ToolError"}},
+        "weight",
+        "error: got \"{'error': 'ToolError'}\", so its generation failed, expected a whole sample",
+        "Leave it out (--on-error skip), or pass --ignore-fields error to train it.",
+    ),
     "a request under another name": (
         {"inputs": {"messages": [ASK]}, "outputs": ANSWER},
         "missing",
@@ -496,7 +511,7 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         chat(ASK, ANSWER, weight=0),
         "weight",
         "weight: got 0, expected more for a whole record",
-        "Leave the record out, or write 1.",
+        "Leave the record out (--on-error skip), or write 1.",
     ),
     "an id that is a list": (
         chat(ASK, ANSWER, id=[]),

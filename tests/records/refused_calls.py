@@ -277,11 +277,35 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         "remove_sample: got true, with which it is not trained, expected none",
         "Leave it out (--on-error skip), or pass --ignore-fields remove_sample to train it.",
     ),
-    "a step whose loss is multiplied by 0": (
-        {"steps": [ids(loss_multiplier=0.0)]},
+    "a step that is masked": (
+        {"steps": [ids(sample_loss_mask=0.0)]},
         "weight",
-        "steps[0].loss_multiplier: got 0.0, with which it is not trained",
-        "--ignore-fields steps.loss_multiplier to train it",
+        "steps[0].sample_loss_mask: got 0.0, with which it is not trained",
+        "--ignore-fields steps.sample_loss_mask to train it",
+    ),
+    "a sample whose advantage is to be 0": (
+        ids(overrides={"set_advantage_to_zero": True}),
+        "weight",
+        "overrides.set_advantage_to_zero: got true, with which it is not trained",
+        "--ignore-fields overrides.set_advantage_to_zero to train it",
+    ),
+    "a sample that was aborted": (
+        {"tokens": [5, 6, 7], "response_length": 1, "status": "aborted"},
+        "weight",
+        "status: got 'aborted', so its generation failed, expected a whole sample",
+        "pass --ignore-fields status to train it",
+    ),
+    "an answer beside an error": (
+        ids(error={"message": "m"}),
+        "weight",
+        "error: got \"{'message': 'm'}\", so its generation failed, expected a whole sample",
+        "pass --ignore-fields error to train it",
+    ),
+    "a response that failed": (
+        {"messages": [ASK], "response": {"status": "failed", "output": [ANSWER]}},
+        "weight",
+        "response.status: got 'failed', so its generation failed, expected a whole sample",
+        "pass --ignore-fields response.status to train it",
     ),
     "images that the ids stand for": (
         ids(multimodal_inputs={"images": ["a.png"]}),

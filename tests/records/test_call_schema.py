@@ -17,7 +17,7 @@ from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import CALL_FLAGS, CONTEXT_FIELDS, TOKEN_NAMES, VALUE_NAMES
 from reasonpack.records.calls import Call, read_calls
 from reasonpack.records.conversation import REASONS
-from reasonpack.records.last_answer import ENDS
+from reasonpack.records.last_answer import ENDS, OF_THE_END
 from reasonpack.records.readers import answers, generic
 from reasonpack.records.readers.levels import TOKEN_FIELDS
 from reasonpack.records.unit import Record
@@ -75,6 +75,10 @@ CALL_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     **ASKED,
     **VALUES,
     **dict.fromkeys(ENDS, END),
+    "truncated": st.booleans(),
+    "is_truncated": st.booleans(),
+    "status": st.sampled_from(["completed", "truncated", "failed"]),
+    "error": st.sampled_from([False, {"message": "m"}]),
     **dict.fromkeys(CALL_FLAGS, st.booleans()),
     **dict.fromkeys(["response", "completion"], ANSWERS),
     **dict.fromkeys(["chosen", "rejected"], CANDIDATE),
@@ -140,12 +144,12 @@ def test_schema_names_what_is_read() -> None:
     values, ends, fields = found["values"], found["end"], {*CALL_FIELDS}
     assert values == {*VALUES}
     assert values == TOKEN_FIELDS
-    assert ends == {*ENDS}
+    assert ends == {*OF_THE_END}
     assert fields == found["call"] | values | ends
     assert fields == generic.OF_A_CALL
     assert found["response"] | values == answers._RESPONSE
     assert found["choice"] | values | ends == answers._CHOICE
     described = SCHEMA["$defs"]["calls"]["description"]
     listed = described.rpartition("for it: ")[2].partition(". Its id")[0].split(", ")
-    assert {*listed} == generic._OF_A_GROUP - {*generic.LISTS, *generic.IDS}
+    assert {*listed} == generic._OF_A_GROUP - {*generic.LISTS, *generic.IDS, *OF_THE_END}
     assert [each["required"] for each in SCHEMA["anyOf"][:-1]] == [[n] for n in generic.LISTS]

@@ -63,6 +63,13 @@ def one(record: Any, reading: Reading = DEFAULT) -> dict[str, Any]:
 
 
 SAID = [("user", "2+2?"), ("assistant", "4", "Easy.")]
+CUT = [
+    ("status", "truncated"),
+    ("truncated", True),
+    ("is_truncated", True),
+    ("stop_reason", "length"),
+]
+WHOLE = [("status", "completed"), ("truncated", False), ("error", None), ("error", False)]
 
 
 @pytest.mark.parametrize(
@@ -201,6 +208,10 @@ def test_ids_under_any_name(name: str, other: str) -> None:
         ({"train": False}, {"trained": False}),
         ({"weight": 0}, {"weight": 0.0, "trained": False}),
         ({"loss_weight": 0.5}, {"weight": 0.5}),
+        ({"loss_multiplier": 0.5}, {"weight": 0.5}),
+        ({"loss_multiplier": 0.0}, {"weight": 0.0, "trained": False}),
+        *(({name: value}, {"notes": {"cut-off": 1}}) for name, value in CUT),
+        *(({name: value}, {}) for name, value in WHOLE),
         ({"is_copied_context": True}, {"trained": False, "notes": {"copied-context": 1}}),
         ({"score": 3}, {"notes": {"unread score": 1}}),
         ({"logprobs": None, "advantages": None, "loss_mask": None, "tools": []}, {}),
@@ -220,6 +231,7 @@ def test_an_advantage_without_ids_holds_for_the_whole_completion() -> None:
     "record",
     [
         {"prompt_token_ids": [5], "completion_token_ids": []},
+        {"prompt_token_ids": [5], "completion_token_ids": [], "status": "aborted"},
         {"messages": [ASK], "response": {"choices": [{"message": {"content": None}}]}},
         {"messages": [ASK], "response": ""},
         {"messages": [ASK], "response": "", "completion": ""},
@@ -241,6 +253,8 @@ def test_an_empty_generation_is_counted_and_not_trained(record: Any) -> None:
         {"messages": [ASK], "response": {"choices": []}},
         {"request": {"messages": [ASK]}, "response": None},
         {"request": {"messages": [ASK]}, "response": {}},
+        {"messages": [ASK], "response": {"error": {"message": "m"}}, "status": "error"},
+        {"messages": [ASK], "response": None, "error": "overloaded", "status": "failed"},
     ],
 )
 def test_a_failed_call_is_counted_and_not_trained(record: Any) -> None:

@@ -21,6 +21,8 @@ CUT = {**ANSWER, **LENGTH}
         ("completion", {"completion": "4", **THREE_OR_FOUR}, CUT),
         ("messages", {"messages": [ASK, ANSWER], **THREE_OR_FOUR}, CUT),
         ("messages", {"messages": [ASK, ANSWER], "finish_reason": "length"}, CUT),
+        ("messages", {"messages": [ASK, ANSWER], "status": "Truncated"}, CUT),
+        ("messages", {"messages": [ASK, ANSWER], "is_truncated": True}, CUT),
         ("messages", {"messages": [ASK, CUT], "finish_reason": "stop"}, CUT),
         *(
             ("messages", {"messages": [ASK, {**CUT, "finish_reason": none}], **LENGTH}, CUT)

@@ -252,6 +252,7 @@ def test_a_form_of_reasoning_that_the_template_does_not_know_is_noticed(
         ({"content": "4", "metadata": {"finish_reason": "length"}}, ("unfinished",)),
         ({"content": "4", "metadata": {"finish_details": {"type": "max_tokens"}}}, ("unfinished",)),
         ({"content": "4", "end_turn": False}, ("unfinished",)),
+        ({"content": "4", "status": "failed"}, ("unfinished",)),
         ({"content": "4", "end_turn": True}, ()),
         ({"content": "", "reasoning": "Hm"}, ("reasoning-alone",)),
         ({"content": " \n", "reasoning": "Hm"}, ("reasoning-alone",)),

@@ -223,6 +223,9 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "texts of messages under another name": ("--field text=content",),
     "the name of an image": ("--ignore-fields record.image",),
     "a sample that is to be removed": ("--ignore-fields remove_sample",),
+    "a sample of status aborted": ("--ignore-fields status",),
+    "a sample of status Failed": ("--ignore-fields status",),
+    "a sample with an error": ("--ignore-fields error",),
     "a request under another name": ("--field inputs=request --field outputs=response",),
     "reasoning that is a list, in a wrapper": (
         "--ignore-fields provider_specific_fields.reasoning_content",

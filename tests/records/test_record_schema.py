@@ -16,7 +16,7 @@ from reasonpack.records import conversation, draft, responses, side_fields
 from reasonpack.records.conversation import REASONS, Conversation, parse_line, parse_row
 from reasonpack.records.draft import ROLES
 from reasonpack.records.flags import WEIGHTS
-from reasonpack.records.last_answer import ENDS
+from reasonpack.records.last_answer import ENDS, OF_THE_END
 from reasonpack.records.message import _KNOWN
 from reasonpack.records.reading import Reading
 from reasonpack.records.tool_calls import ARGUMENTS, Function
@@ -157,6 +157,9 @@ RECORD_FIELDS = {
     "enable_thinking": st.booleans(),
     **dict.fromkeys(draft.REASONING, st.just("a")),
     **dict.fromkeys([*ENDS], st.sampled_from(["stop", "length"])),
+    **dict.fromkeys(["truncated", "is_truncated"], st.booleans()),
+    "status": st.sampled_from(["completed", "truncated", "failed"]),
+    "error": st.sampled_from([False, {"message": "m"}]),
     "answer": st.just("4"),
     **dict.fromkeys(WEIGHTS, st.sampled_from([0, 1, 0.5, -1, 1e9])),
 }
@@ -198,7 +201,7 @@ def test_schema_is_a_schema() -> None:
 
 def test_schema_names_what_is_read() -> None:
     message, function = SCHEMA["$defs"]["message"], SCHEMA["$defs"]["function"]
-    beside = {*draft.REASONING, *ENDS, *WEIGHTS, "answer"}
+    beside = {*draft.REASONING, *OF_THE_END, *WEIGHTS, "answer"}
     assert set(SCHEMA["properties"]) == {*conversation._FIELDS, *beside} == set(RECORD_FIELDS)
     read = READ | side_fields.SIDE_FIELDS
     assert set(message["properties"]) == read == set(MESSAGE_FIELDS)

@@ -22,6 +22,20 @@ SESSIONS = ("claude_code", "codex", "pi")
 CALL_LOGS = [path for path in sorted(LOGS.iterdir()) if path.stem not in SESSIONS]
 ASK = {"role": "user", "content": "2+2?"}
 ANSWER = {"role": "assistant", "content": "4", "reasoning_content": "Easy."}
+OUT: tuple[dict[str, Any], ...] = (
+    *(
+        {"status": "aborted"},
+        {"error": {"message": "m"}},
+        {"overrides": {"set_advantage_to_zero": 1}},
+    ),
+    *(
+        {"remove_sample": True},
+        {"mask_sample": True},
+        {"sample_mask": 0},
+        {"sample_loss_mask": 0.0},
+    ),
+)
+"""Fields of samples that trainers leave out."""
 THOUGHT = {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "Easy."}]}
 ITEM = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "4"}]}
 
@@ -193,6 +207,18 @@ READ: dict[str, Any] = {
         {"parent": None, "message": ASK, "token_ids": [5], "mask": [False]},
         {"parent": 0, "message": ANSWER, "sampled": True, "token_ids": [7], "mask": [True]}],
         "agent": {"trainable": False}},
+    "a trace that ended in an error": {"nodes": [
+        {"parent": None, "message": ASK, "token_ids": [5], "mask": [False]},
+        {"parent": 0, "message": ANSWER, "sampled": True, "token_ids": [7], "mask": [True]}],
+        "ok": False, "stop_condition": "error"},
+    "a sample that was cut off": {"messages": [ASK], "response": "4", "status": "truncated"},
+    "a choice that was cut off": {"messages": [ASK], "choices": [
+        {"message": ANSWER, "is_truncated": True, "stop_reason": "stop"}]},
+    "messages that were cut off": {"messages": [ASK, ANSWER], "truncated": True},
+    "a multiplied loss": {"prompt_ids": [1], "completion_ids": [2], "loss_multiplier": 0.5},
+    "a failed call with its status": {"messages": [ASK], "response": None, "status": "failed"},
+    "an empty sample that was aborted": {"prompt_ids": [1], "completion_ids": [],
+                                         "status": "aborted"},
     "a rollout": {"responses_create_params": {"input": [ASK]}, "reward": 1, "response": {"id": "r",
         "output": [
             {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "Easy."}]},
@@ -300,7 +326,8 @@ def test_fields_are_left_out_and_renamed_as_told(form: str) -> None:
 @pytest.mark.parametrize(
     ("record", "kind"),
     [
-        ({"messages": [ASK], "response": {"status": "failed", "output": [{}]}}, NotChecked),
+        ({"messages": [ASK], "response": {"status": "queued", "output": [{}]}}, NotChecked),
+        ({"messages": [ASK], "response": {"status": "failed", "output": [{}]}}, Refused),
         ({"traces": [{"nodes": [3]}]}, NotChecked),
         ({"schema_version": "ATIF-v1.8", "steps": [3]}, NotChecked),
         ({"schema_version": "ATIF-v2.0", "steps": []}, Refused),
@@ -340,6 +367,7 @@ def test_fields_are_left_out_and_renamed_as_told(form: str) -> None:
         ({"messages": [ASK], "response": "4", "advantages": [1, 1]}, Refused),
         ({"prompt_ids": 5, "completion_ids": [2]}, NotChecked),
         ({"prompt_ids": [1], "messages": [ASK], "response": "4"}, Refused),
+        *(({"prompt_ids": [1], "completion_ids": [2], **out}, Refused) for out in OUT),
     ],
 )
 def test_other_shapes_are_not_checked_or_refused(record: Any, kind: type[Exception]) -> None:

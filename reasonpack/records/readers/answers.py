@@ -19,23 +19,26 @@ from msgspec.structs import replace
 
 from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
-from reasonpack.records.call_draft import CALL_FLAGS, CallDraft
+from reasonpack.records.call_draft import CALL_FLAGS, CallDraft, Role
 from reasonpack.records.draft import is_absent, is_answer, without
-from reasonpack.records.last_answer import ENDS, ended
+from reasonpack.records.last_answer import ENDS, OF_THE_END, cut_of, ended
 from reasonpack.records.readers.levels import TOKEN_FIELDS, Level, Place
+from reasonpack.records.readers.request import PROMPTS
 from reasonpack.records.tools import json_field
 from reasonpack.records.value_types import typed, wrong_type
 
+PAIR: tuple[Role, ...] = ("chosen", "rejected")
+"""Names of the fields that hold the answers of a preference pair."""
 ECHOES = ("tools", "instructions", "reasoning", "text", "previous_response_id", "conversation")
 """Fields of a response that repeat fields of the request."""
 _RESPONSE = TOKEN_FIELDS | {
     *("id", "choices", "output", "status", "incomplete_details", "error"),
     *ECHOES,
 }
-_CHOICE = TOKEN_FIELDS | {"message", "text", "index", "matched_stop", *ENDS}
-_CANDIDATE = TOKEN_FIELDS | {*CALL_FLAGS, *ENDS, "message", "text", "response", "completion", "id"}
+_CHOICE = TOKEN_FIELDS | {"message", "text", "index", "matched_stop", *OF_THE_END}
 _HELD = ("message", "response", "completion", "text")
 """Fields in which a candidate may hold its answer."""
+_CANDIDATE = TOKEN_FIELDS | {*CALL_FLAGS, *OF_THE_END, *_HELD, "id"}
 
 
 class Answer(Struct, frozen=True, kw_only=True):
@@ -70,6 +73,17 @@ def with_choices(own: Level) -> Level:
     if not all(isinstance(each, dict) and isinstance(each.get("message"), dict) for each in output):
         return own
     return replace(own, fields={**without(own.fields, ["output"]), "choices": output})
+
+
+def with_prompt_of_pair(own: Level) -> Level:
+    """Add the messages with which both lists of a pair begin as its prompt, if it has none."""
+    one, other = (own.fields.get(name) for name in PAIR)
+    if not (isinstance(one, list) and isinstance(other, list)) or len(one) < 2:
+        return own
+    asked = any(not is_absent(own.fields.get(name)) for name in (*PROMPTS, "request"))
+    if asked or one[:-1] != other[:-1]:
+        return own
+    return replace(own, fields={**own.fields, "messages": one[:-1]})
 
 
 def answers_of(value: Any, at: Place) -> list[Answer]:
@@ -223,6 +237,7 @@ def with_ends(message: dict[str, Any], holder: Mapping[str, Any]) -> dict[str, A
     SGLang's.
     """
     ends = {name: holder[name] for name in ENDS if isinstance(holder.get(name), str)}
+    ends |= cut_of(holder)
     stopped = {"finish_reason", "stop_reason"} <= ends.keys()
     stopped |= isinstance(holder.get("matched_stop"), str)
     return {**ended(message, ends), **({"partial": True} if stopped else {})}

@@ -36,8 +36,9 @@ from reasonpack.records.draft import (
     is_effort,
     reasoning_beside,
 )
-from reasonpack.records.last_answer import ENDS
+from reasonpack.records.last_answer import OF_THE_END, is_cut
 from reasonpack.records.readers.answers import (
+    PAIR,
     Answer,
     add_ends,
     answers_of,
@@ -46,6 +47,7 @@ from reasonpack.records.readers.answers import (
     candidates_of,
     unwrapped,
     with_choices,
+    with_prompt_of_pair,
 )
 from reasonpack.records.readers.levels import (
     TOKEN_FIELDS,
@@ -72,7 +74,6 @@ from reasonpack.records.tools import TOOL_FIELDS, json_field
 from reasonpack.records.unknown import strings
 from reasonpack.records.value_types import typed, wrong_type
 
-PAIR: tuple[Role, ...] = ("chosen", "rejected")
 ANSWERS = ("response", "completion", "choices", "candidates", "output", *PAIR)
 """Names of the fields that hold answers."""
 _SAY_NONE = ("response", "choices")
@@ -83,9 +84,9 @@ LISTS = ("calls", "steps")
 """Names of the field that holds all calls of a group."""
 OF_A_CALL = frozenset(
     (
-        *(*ANSWERS, *PROMPTS, *IDS, *CALL_FLAGS, *CONTEXT_FIELDS, *TOKEN_FIELDS, *ENDS),
+        *(*ANSWERS, *PROMPTS, *IDS, *CALL_FLAGS, *CONTEXT_FIELDS, *TOKEN_FIELDS),
         *("request", "is_copied_context", "tokens", "response_length"),
-        *("instructions", "extra_body", "reasoning_effort"),
+        *("instructions", "extra_body", "reasoning_effort", *OF_THE_END),
     )
 )
 """Names of the fields of a call that are read."""
@@ -94,7 +95,9 @@ _INHERITED = (
     *(TOOL_FIELDS, *VALUE_NAMES.values(), TOKEN_NAMES["advantages"], CALL_FLAGS),
 )
 """Fields that the calls of a group inherit from it, each with its other names."""
-_OF_A_GROUP = frozenset((*LISTS, *IDS, *(name for names in _INHERITED for name in names)))
+_OF_A_GROUP = (
+    frozenset((*LISTS, *IDS, *(name for names in _INHERITED for name in names))) | OF_THE_END
+)
 
 
 def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
@@ -174,7 +177,7 @@ def calls_of(
     texts = {name: isinstance(record.get(name), str | None) for name in REASONING if is_text}
     reasons = [name for name in texts if texts[name] and not is_effort(record.get(name))]
     read = OF_A_CALL | {request} | passed | frozenset(reasons)
-    own = with_choices(_with_prompt_of_pair(place.level(record, read)))
+    own = with_choices(with_prompt_of_pair(place.level(record, read)))
     asked = [each for each in (outer, own, _request(own, request)) if each]
     answers: Sequence[tuple[Answer | None, Role]] = _answers(own) or [(None, "none")]
     own_id = next((own.fields[key] for key in IDS if not is_absent(own.fields.get(key))), "")
@@ -262,17 +265,6 @@ def _names_of_answers(fields: Mapping[str, Any]) -> list[str]:
     return [name for name in found if name != "output"]
 
 
-def _with_prompt_of_pair(own: Level) -> Level:
-    """Add the messages with which both lists of a pair begin as its prompt, if it has none."""
-    one, other = (own.fields.get(name) for name in PAIR)
-    if not (isinstance(one, list) and isinstance(other, list)) or len(one) < 2:
-        return own
-    asked = any(not is_absent(own.fields.get(name)) for name in (*PROMPTS, "request"))
-    if asked or one[:-1] != other[:-1]:
-        return own
-    return replace(own, fields={**own.fields, "messages": one[:-1]})
-
-
 def _of_pair(name: Role, own: Level) -> tuple[Answer, Role]:
     """Return the chosen or the rejected answer; it may be the last of a list, after the prompt."""
     value, place = own.fields[name], own.below(name)
@@ -348,3 +340,5 @@ def _add_values(draft: CallDraft, levels: Sequence[Level]) -> None:
     if copied := found_in(levels, ("is_copied_context",)):
         draft.copied = typed(copied[1], bool, copied[0])
     add_sequence(draft, levels)
+    if draft.tokens.get("completion_ids") and any(is_cut(each.fields) for each in levels):
+        draft.notes.append("cut-off")

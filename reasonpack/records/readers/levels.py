@@ -22,6 +22,7 @@ from reasonpack.records.call_draft import CALL_FLAGS, TOKEN_NAMES, VALUE_NAMES, 
 from reasonpack.records.conversation import READ
 from reasonpack.records.draft import is_absent, without
 from reasonpack.records.harmless import HARMLESS_OF_A_CALL
+from reasonpack.records.last_answer import refuse_failed
 from reasonpack.records.reading import Reading
 from reasonpack.records.renaming import renamed
 from reasonpack.records.side_fields import SIDE_FIELDS
@@ -194,10 +195,17 @@ def noted(
     """Yield drafts; add to the first of them the unread fields and the notes of all levels.
 
     `texts` returns all texts that are read of the call.
+
+    Raises:
+        RecordError: a level says that its answer is to be left out, or has media or padding.
     """
     for number, draft in enumerate(drafts):
+        ids = draft.tokens.get("completion_ids")
+        is_empty = "failed-call" in draft.notes or (isinstance(ids, list) and not ids)
         for each in () if number else levels:
             draft.notes += each.notes
+            if not is_empty:
+                refuse_failed(each.fields, each.reading.ignored, each.path, each.name)
             draft.unread += _unread_in(each, texts)
         yield draft
 

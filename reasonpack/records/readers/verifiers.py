@@ -81,6 +81,7 @@ def _calls(trace: Mapping[str, Any], own: Level, nodes: list[Level]) -> Iterator
     agent = trace.get("agent")
     by_root = any("tools" in node.fields for node in nodes)
     trainable = not (isinstance(agent, dict) and agent.get("trainable") is False)
+    trainable &= trace.get("ok") is not False  # it ended in an error
     for i, node in enumerate(nodes):
         if not node.fields.get("sampled"):
             continue

@@ -96,6 +96,13 @@ def test_a_damaged_trace_is_refused(plant: Callable[[Any], None], message: str) 
         read(trace)
 
 
+@pytest.mark.parametrize("said", [{"ok": False}, {"agent": {"trainable": False}}])
+def test_a_trace_that_failed_is_context(said: Any) -> None:
+    trace = records("verifiers")[0]["traces"][0]
+    assert [call.trained for call in read({**trace, "ok": True})] == [True] * 3
+    assert [call.trained for call in read({**trace, **said})] == [False] * 3
+
+
 def test_weights_that_are_left_out() -> None:
     trace = records("verifiers")[0]["traces"][0]
     trace["nodes"][4]["loss_weights"] = {"echo": [0.0, 1.0, 0.5]}
