@@ -34,6 +34,7 @@ from reasonpack.run.context import Context
 from reasonpack.run.copies import DUPLICATE
 from reasonpack.run.length import LeftOut, Limits
 from reasonpack.run.stages import stage, staged
+from reasonpack.templates.limits import catching_alarms
 from reasonpack.tokens.view_tokens import Pieces
 
 Encode = Callable[[Sequence[str]], Sequence[NDArray[np.int32]]]
@@ -136,11 +137,12 @@ class Work(ABC, Generic[_Read]):
         """
         laid, positions = self.laid, self._positions
         each_times = itertools.repeat(1) if times is None else map(int, times)
-        for each, often in zip(staged("read", each_read), each_times, strict=False):
-            laid.counts.duplicates += often == DUPLICATE
-            laid.counts.not_taken += often == 0
-            if often not in (0, DUPLICATE):
-                self.read(each, often)
+        with catching_alarms():
+            for each, often in zip(staged("read", each_read), each_times, strict=False):
+                laid.counts.duplicates += often == DUPLICATE
+                laid.counts.not_taken += often == 0
+                if often not in (0, DUPLICATE):
+                    self.read(each, often)
         self.flush()
         # Records that are too long are rejected once encoded, after broken ones that follow them.
         order = sorted(range(len(positions)), key=positions.__getitem__)

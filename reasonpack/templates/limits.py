@@ -22,15 +22,16 @@ HEADROOM = 2 << 30
 """Memory that one compilation or rendering may add to the process, in bytes."""
 
 
-class _SetUp(threading.local):
-    """What `ready_for_bounds` installed in this thread, and what limits its current block."""
+class _State(threading.local):
+    """What is installed in this thread, and what limits its current block."""
 
-    done = timed = False
+    caught = ready = armed = False
     due = math.inf
     left: float | None = None
+    memory, measured = 0, -math.inf
 
 
-_set_up = _SetUp()
+_state = _State()
 
 
 class _OutOfTime(BaseException):
@@ -57,67 +58,85 @@ def bounds(name: str) -> Iterator[None]:
     wall-clock time, which passes at least as fast. When it fires, it is set again to what the
     block has left. So a block gets its full CPU time on a busy machine.
     """
-    with ready_for_bounds():
-        left, began = _set_up.left, time.thread_time()
-        seconds = SECONDS if left is None else max(1e-3, min(SECONDS, left))
-        _set_up.due = began + seconds
-        if _set_up.timed:
-            signal.setitimer(signal.ITIMER_REAL, seconds)
-        try:
+    if not _state.ready:
+        with ready_for_bounds(), bounds(name):
             yield
-        except _OutOfTime:
-            if seconds == SECONDS:
-                raise _out_of_bounds(name, f"more than {SECONDS:g} s") from None
-            what = f"took more than {SECONDS_TOGETHER:g} s for a few small conversations"
-            fix = "do not use this template, or mend the loop in it"
-            raise TemplateError(name, what, "some milliseconds each", fix) from None
-        finally:
-            _set_up.due = math.inf
-            if left is not None:
-                _set_up.left = left - (time.thread_time() - began)
+        return
+    left, began = _state.left, time.thread_time()
+    seconds = SECONDS if left is None else max(1e-3, min(SECONDS, left))
+    _state.due = began + seconds
+    if _state.caught and not _state.armed:
+        _state.armed = True
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    except _OutOfTime:
+        if seconds == SECONDS:
+            raise _out_of_bounds(name, f"more than {SECONDS:g} s") from None
+        what = f"took more than {SECONDS_TOGETHER:g} s for a few small conversations"
+        fix = "do not use this template, or mend the loop in it"
+        raise TemplateError(name, what, "some milliseconds each", fix) from None
+    finally:
+        _state.due = math.inf
+        if left is not None:
+            _state.left = left - (time.thread_time() - began)
 
 
 @contextlib.contextmanager
 def bounds_together() -> Iterator[None]:
     """Limit the total time of all `bounds` within the block."""
-    _set_up.left = SECONDS_TOGETHER
+    _state.left = SECONDS_TOGETHER
     try:
         yield
     finally:
-        _set_up.left = None
+        _state.left = None
 
 
 @contextlib.contextmanager
 def ready_for_bounds() -> Iterator[None]:
-    """Install the timer and the memory limit once for all `bounds` within the block.
+    """Set the memory limit and stop the timer once for all `bounds` within the block.
 
     Without this, each of them does so itself. Each still has its own time limit; the memory limit
     holds for the whole block.
     """
-    if _set_up.done:
+    if _state.ready:
         yield
         return
-    with _memory_limit():
-        is_main = threading.current_thread() is threading.main_thread()
-        _set_up.timed = is_main and hasattr(signal, "setitimer")
-        previous = signal.signal(signal.SIGALRM, _on_alarm) if _set_up.timed else None
-        _set_up.done = True
+    with _memory_limit(), catching_alarms():
+        _state.ready = True
         try:
             yield
         finally:
-            _set_up.done = False
-            if _set_up.timed:
+            _state.ready = False
+            if _state.armed:
+                _state.armed = False
                 signal.setitimer(signal.ITIMER_REAL, 0)
-                signal.signal(signal.SIGALRM, previous)
+
+
+@contextlib.contextmanager
+def catching_alarms() -> Iterator[None]:
+    """Install the handler of the timer once for all blocks with a timer within this one."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if _state.caught or not (is_main and hasattr(signal, "setitimer")):
+        yield
+        return
+    previous = signal.signal(signal.SIGALRM, _on_alarm)
+    _state.caught = True
+    try:
+        yield
+    finally:
+        _state.caught = False
+        signal.signal(signal.SIGALRM, previous)
 
 
 def _on_alarm(_signum: int, _frame: object) -> None:
     """Interrupt the current block if its CPU time is used up, else set the timer again."""
-    left = _set_up.due - time.thread_time()
-    if left <= 0:
-        raise _OutOfTime
-    if left < math.inf:
+    left = _state.due - time.thread_time()
+    _state.armed = 0 < left < math.inf
+    if _state.armed:
         signal.setitimer(signal.ITIMER_REAL, left)
+    elif left <= 0:
+        raise _OutOfTime
 
 
 @contextlib.contextmanager
@@ -125,16 +144,24 @@ def _memory_limit() -> Iterator[None]:
     try:
         import resource  # noqa: PLC0415 (not on every platform)
 
-        with open("/proc/self/statm", "rb", buffering=0) as file:  # noqa: PTH123 (often done)
-            pages = int(file.read(64).split(maxsplit=1)[0])
+        taken = _memory_taken()
     except (ImportError, OSError):
         yield
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    wanted = pages * resource.getpagesize() + HEADROOM
-    tighter = [limit for limit in (soft, hard, wanted) if limit != resource.RLIM_INFINITY]
+    limits = (soft, hard, taken * resource.getpagesize() + HEADROOM)
+    tighter = [limit for limit in limits if limit != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_AS, (min(tighter), hard))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def _memory_taken() -> int:
+    """Return how many pages of memory the process has, measured again every tenth of a second."""
+    if time.monotonic() - _state.measured > 0.1:
+        with open("/proc/self/statm", "rb", buffering=0) as file:  # noqa: PTH123 (often done)
+            _state.memory = int(file.read(64).split(maxsplit=1)[0])
+        _state.measured = time.monotonic()
+    return _state.memory

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import resource
 import signal
 import sys
 import time
@@ -93,6 +94,25 @@ def test_the_timer_of_a_block_before_bounds_this_one(monkeypatch: pytest.MonkeyP
         ):
             work(9)  # too early once, and then in time
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+def test_an_alarm_of_the_caller_is_his_again_after_each_block() -> None:
+    """The handler is set once for many blocks; between them no timer runs and no limit holds."""
+    template = compiled("{{ messages[0].content }}")
+    before = signal.signal(signal.SIGALRM, ringing := lambda *_: None)
+    free = resource.getrlimit(resource.RLIMIT_AS)
+    try:
+        with limits.catching_alarms():
+            for _ in range(2):
+                assert template.render(HELLO) == "Hi"
+                assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+                assert resource.getrlimit(resource.RLIMIT_AS) == free
+                assert signal.getsignal(signal.SIGALRM) is not ringing
+        assert signal.getsignal(signal.SIGALRM) is ringing
+        template.render(HELLO)
+        assert signal.getsignal(signal.SIGALRM) is ringing
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the memory limit needs Linux")
