@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_calls import shown
+from logged import shown
 
 from reasonpack.errors import RecordError
 from reasonpack.records.call_formats import format_of
 from reasonpack.records.calls import Call, read_calls, read_session
-from reasonpack.records.formats import foreign
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.unit import Record
 
@@ -86,15 +85,6 @@ def test_each_format_is_known_by_its_shape(name: str) -> None:
 )
 def test_chats_and_calls_are_told_apart(record: Any, expected: str) -> None:
     assert format_of(record) == expected
-
-
-@pytest.mark.parametrize("name", FORMATS)
-def test_a_file_of_one_record_is_no_list_of_records(name: str) -> None:
-    line = json.dumps(records(name)[0]).encode()
-    assert foreign(line, f"{name}.jsonl") is None
-    call = {"messages": [{"role": "user", "content": "2+2?"}], "response": "4", "tools": []}
-    assert foreign(json.dumps({"calls": [call]}).encode(), "a.jsonl") is None
-    assert foreign(json.dumps({"data": [call]}).encode(), "a.jsonl")
 
 
 def test_a_record_of_two_shapes_is_refused() -> None:

@@ -7,8 +7,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import sessions
 import test_call_formats as formats
-import test_sessions as sessions
 from fixing import ROOT, noted, unseen
 from readers.test_verifiers import PLANTED
 from refused_calls import IDS, REFUSED

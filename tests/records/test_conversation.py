@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from one_answer import ANSWER, ASK, answer, chat, parse
 
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import Conversation, Message, parse_line, parse_row
@@ -23,27 +24,6 @@ ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((ROOT / "schemas" / "record.schema.json").read_text(encoding="utf-8"))
 VALIDATOR = Draft202012Validator(SCHEMA)
 DATA = sorted((ROOT / ".." / "shared" / "data").glob("*.jsonl"))
-
-ASK = {"role": "user", "content": "2+2?"}
-ANSWER = {"role": "assistant", "content": "4"}
-
-
-def parse(record: object) -> Conversation:
-    return parse_line(json.dumps(record).encode(), "chats.jsonl:7")
-
-
-def chat(*messages: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
-    return {"messages": list(messages), **fields}
-
-
-def answer(**fields: Any) -> dict[str, Any]:
-    """A chat whose second message is an assistant message with these fields."""
-    return chat(ASK, {"role": "assistant", **fields})
-
-
-def test_first_assistant_message_may_be_context() -> None:
-    read = parse(chat({**ANSWER, "train": False}, ASK, ANSWER))
-    assert [message.train for message in read.messages] == [False, True, True]
 
 
 def test_assistant_message_may_follow_the_system_message_alone() -> None:
@@ -213,99 +193,6 @@ def test_dialects_give_the_same_conversation(
     plain = tuple(replace(message, verbatim=None) for message in read.messages)
     assert replace(read, messages=plain, notes={}) == Conversation("chats.jsonl:7", expected)
     assert parse_row(record, "chats.jsonl:7") == read
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        ("<think>\n\n</think>\n\n4", ("4", None)),
-        ("<think> a \n b</think>\n 4\n", (" 4\n", " a \n b")),
-        ("<think>a</think>", ("", "a")),
-        ("</think>4", ("4", None)),
-        ("see <think>", ("see <think>", None)),
-    ],
-)
-def test_inline_reasoning(content: str, expected: tuple[str, str | None]) -> None:
-    message = parse(answer(content=content)).messages[1]
-    assert (message.content, message.reasoning) == expected
-
-
-def test_inline_reasoning_is_left_where_another_role_says_it() -> None:
-    user = {"role": "user", "content": "<think>a</think>b"}
-    assert parse(chat(user, ANSWER)).messages[0].content == "<think>a</think>b"
-
-
-def test_closing_tag_in_the_json_of_a_call_is_no_reasoning() -> None:
-    text = '{"name": "f", "arguments": {"a": "</think>"}}'
-    read = parse({"conversations": [ASK, {"from": "function_call", "value": text}]})
-    assert read.messages[1].tool_calls == (ToolCall("f", {"a": "</think>"}),)
-
-
-def test_answer_may_be_reasoning_alone() -> None:
-    nothing: list[dict[str, Any]] = [{}, {"content": None}, {"content": []}]
-    for absent in nothing:
-        read = parse(answer(reasoning="easy", **absent))
-        noticed = ("reasoning-alone",)
-        alone = Message("assistant", None, "easy", finished=False, noticed=noticed)
-        assert read.messages[1] == alone
-
-
-@pytest.mark.parametrize(
-    ("written", "arguments"),
-    [
-        ('{"a": 1}', {"a": 1}),
-        (' {"a\\\\": 12345678901234567890123}', {"a\\": 12345678901234567890123}),
-    ],
-)
-def test_arguments_as_text(written: str, arguments: object) -> None:
-    call = {"id": "c1", "function": {"name": "f", "arguments": written}}
-    assert parse(answer(tool_calls=[call])).messages[1].tool_calls == (
-        ToolCall("f", arguments, written, "c1"),  # type: ignore[arg-type]
-    )
-
-
-@pytest.mark.parametrize(
-    ("written", "reason", "words"),
-    [
-        ("[1]", "tools", r"is no JSON object.*Write an object, \{\} if there are none"),
-        ("", "tools", "is no JSON object"),
-        ('{"a": 1', "json", "not JSON at column 8.*Write one whole JSON value"),
-        ('{"a": NaN}', "json", "NaN is no JSON number.*Write null"),
-        ('{"a": "\\ud800"}', "encoding", "lone surrogate.*Write the character itself"),
-    ],
-)
-def test_arguments_that_are_no_object_are_refused(written: str, reason: str, words: str) -> None:
-    call = {"id": "c1", "function": {"name": "f", "arguments": written}}
-    with pytest.raises(RecordError, match=words) as refusal:
-        parse(answer(tool_calls=[call]))
-    assert refusal.value.reason == reason
-    assert refusal.value.path == "messages[1].tool_calls[0].function.arguments"
-
-
-@pytest.mark.parametrize("field", ["thought", "reasoning_content"])
-@pytest.mark.parametrize("content", ["<think>a</think>b", " <think>c</think>"])
-def test_reasoning_given_twice_is_refused(field: str, content: str) -> None:
-    with pytest.raises(RecordError, match="again in the content") as refusal:
-        parse(answer(content=content, **{field: "a"}))
-    assert refusal.value.reason == "conflict"
-
-
-@pytest.mark.parametrize("name", ["train", "trainable", "loss", "weight", "loss_weight"])
-@pytest.mark.parametrize("value", [True, False, 1, 0, 1.0, 0.0])
-def test_flags(name: str, value: float) -> None:
-    assert parse(answer(content="4", **{name: value})).messages[1].train is bool(value)
-
-
-def test_prompt_is_context_unless_a_flag_says_otherwise() -> None:
-    prompt = [ASK, ANSWER, ASK, {**ANSWER, "weight": 1}, ASK]
-    read = parse({"prompt": prompt, "completion": [ANSWER, ASK, {**ANSWER, "loss": 0}]})
-    assert [m.train for m in read.messages] == [True, False, *[True] * 5, False]
-
-
-def test_unknown_fields_reach_the_template_in_order() -> None:
-    fields = {"tool_call_id": "c1", "name": "f", "z": {"a": None}, "a": [None, 1.5]}
-    read = parse(chat(ASK, {"role": "tool", "content": "4", **fields, "null": None}, ANSWER))
-    assert list(read.messages[1].extra.items()) == list(fields.items())
 
 
 def test_id_is_the_records_own_or_its_place() -> None:

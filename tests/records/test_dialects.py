@@ -12,7 +12,6 @@ from records_of import ASK, ROOT, read, refused, shown
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import parse_line, parse_row
 from reasonpack.records.dialects import normalised
-from reasonpack.records.draft import MEDIA_FIELDS
 from reasonpack.records.reading import Reading
 from reasonpack.records.tool_calls import ToolCall
 from reasonpack.records.unknown import UnknownFieldError
@@ -188,28 +187,6 @@ def test_a_message_between_keeps_reasoning_and_call_apart() -> None:
     assert len(read(ASK, alone, ASK, WITH_CALL["tool_calls"]).messages) == 4
 
 
-@pytest.mark.parametrize(
-    "flags", [({"loss": 0}, {}), ({}, {"train": False}), ({"loss": 1}, {"loss": 0})]
-)
-def test_flags_of_one_answer_have_to_agree(flags: tuple[dict[str, Any], dict[str, Any]]) -> None:
-    first, second = flags
-    alone = {"role": "assistant", "content": THINK, **first}
-    error = refused(ASK, alone, {**WITH_CALL["tool_call"], **second})
-    assert (error.reason, error.path) == ("conflict", "messages[2]")
-    # What the fix says ends it.
-    same = {"train": False}
-    alone, call = {"role": "assistant", "content": THINK, **same}, WITH_CALL["tool_call"] | same
-    assert not read(ASK, alone, call).messages[1].train
-
-
-def test_flags_agree_by_what_holds_without_one() -> None:
-    alone, call = {"role": "assistant", "content": THINK}, WITH_CALL["tool_call"]
-    record = {"prompt": [ASK, alone, {**call, "loss": 0}, RESULT], "completion": "Answer one."}
-    conversation = parse_line(json.dumps(record).encode(), "x:1")
-    assert [m.train for m in conversation.messages] == [True, False, True, True]
-    assert conversation.sources == (0, 1, 3, 4)
-
-
 # ------------------------------------------------------------------ sources, places
 
 
@@ -259,12 +236,6 @@ def test_a_field_that_nobody_reads_is_named_as_an_option_takes_it() -> None:
     assert (unread.name, unread.path) == ("content.purpose", "messages[1].content[0].purpose")
     ignoring = Reading(ignored=frozenset({unread.name}))
     assert parse_line(line, "x:1", reading=ignoring).messages[1].tool_calls
-
-
-@pytest.mark.parametrize("name", MEDIA_FIELDS)
-def test_media_beside_the_messages_are_refused(name: str) -> None:
-    error = refused(ASK, ANSWER, **{name: ["a.png"]})
-    assert (error.reason, error.path) == ("media", name)
 
 
 def test_calls_may_stand_in_parts_of_text() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_groups import Json, planned, read, written
+from grouped import Json, planned, read, written
 
 from reasonpack.errors import UsageError
 from reasonpack.records.group_index import Grouped, plan_groups

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_groups import planned, read, written
+from grouped import planned, read, written
 
 from reasonpack.errors import UsageError
 

@@ -7,49 +7,18 @@ The reference reads whole files, and puts the records of a group in a dictionary
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
+from grouped import Json, planned, read, sources, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reasonpack.errors import StorageError
 from reasonpack.records import repeated_items
-from reasonpack.records.group_index import Grouped, plan_groups
 from reasonpack.records.groups import Groups, read_entries
-from reasonpack.records.record_places import ENTRY, Source
-
-Json = dict[str, Any]
-
-
-def sources(grouped: Grouped, paths: Sequence[Path]) -> list[Source]:
-    kinds = grouped.grouping.containers
-    return [Source(path, path.name, kind) for path, kind in zip(paths, kinds, strict=True)]
-
-
-def planned(paths: Sequence[Path], *, field: str = "auto", **sizes: int) -> Grouped:
-    sizes = {"unit_bytes": 1 << 20, **sizes}
-    files = [(path, path.name) for path in paths]
-    return plan_groups(files, field=field, folder=paths[0].parent, **sizes)
-
-
-def read(grouped: Grouped, paths: Sequence[Path]) -> list[list[tuple[str, list[str]]]]:
-    """Read the groups of each unit: their ids, and where their records are."""
-    found = []
-    for unit in grouped.units:
-        part = grouped.entries[unit.start : unit.stop]
-        groups = Groups(part, sources(grouped, paths), grouped.grouping.field)
-        found.append([(each.id, [record.where for record in each.records]) for each in groups])
-    return found
-
-
-def written(path: Path, records: Sequence[Json], *, as_list: bool = False) -> Path:
-    lines = [json.dumps(record) for record in records]
-    path.write_text("[" + ",\n ".join(lines) + "]" if as_list else "\n\n".join(lines) + "\n")
-    return path
+from reasonpack.records.record_places import ENTRY
 
 
 def by_hand(files: Sequence[tuple[Path, Sequence[Json], bool]]) -> list[tuple[str, list[str]]]:
@@ -104,21 +73,6 @@ def test_groups_are_those_of_a_dictionary(
     assert sum(unit.input_bytes for unit in grouped.units) == grouped.entries["length"].sum()
     names = [path.name for path in paths]
     assert all(names[unit.input] == unit.name for unit in grouped.units)
-
-
-def test_records_are_as_they_stand_in_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "calls.jsonl"
-    path.write_bytes(
-        b'\xef\xbb\xbf{"trace_id": 1}\r\n\n{"trace_id": 2}\n  {"trace_id": 1} \nbroken'
-    )
-    grouped = planned([path])
-    groups = Groups(grouped.entries, sources(grouped, [path]), grouped.grouping.field)
-    assert [[record.line for record in group.records] for group in groups] == [
-        [b'{"trace_id": 1}', b'  {"trace_id": 1} '],
-        [b'{"trace_id": 2}'],
-        [b"broken"],
-    ]
-    assert (grouped.grouping.field, grouped.grouping.alone) == ("trace_id", 1)
 
 
 def test_a_group_that_nobody_takes_is_passed_over(tmp_path: Path) -> None:

@@ -2,47 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import pickle
-from typing import Any
 
 import pytest
+from fields_of import ASK, LONG, TOOL, Json, of_answer, of_call, of_record, of_user, read
 
-from reasonpack.errors import RecordError, UsageError
-from reasonpack.records.conversation import Conversation, parse_line, parse_row
-from reasonpack.records.options import ignored_fields, renamed_fields
-from reasonpack.records.reading import DEFAULT, Reading
+from reasonpack.errors import RecordError
+from reasonpack.records.options import renamed_fields
+from reasonpack.records.reading import Reading
 from reasonpack.records.unknown import INSTRUCTED, Field, UnknownFieldError, together
-from reasonpack.wording import nearest
-
-Json = dict[str, Any]
-LONG = "Two and two make four, as everybody knows."
-ASK = {"role": "user", "content": "2+2?"}
-
-
-def read(record: Json, reading: Reading = DEFAULT) -> Conversation:
-    return parse_line(json.dumps(record).encode(), "a.jsonl:1", reading=reading)
-
-
-def of_answer(**fields: Any) -> Json:
-    return {"messages": [ASK, {"role": "assistant", "content": "4", **fields}]}
-
-
-def of_user(**fields: Any) -> Json:
-    return {"messages": [{**ASK, **fields}, {"role": "assistant", "content": "4"}]}
-
-
-def of_record(**fields: Any) -> Json:
-    return {**of_answer(), **fields}
-
-
-def of_call(**fields: Any) -> Json:
-    function = {"name": "f", "arguments": {}, **fields.pop("function", {})}
-    answer = of_answer(tool_calls=[{"type": "function", "function": function, **fields}])
-    return {**answer, "tools": [TOOL]}
-
-
-TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
 
 # A record, and the names of its fields that are refused, each with the known one it is like.
 REFUSED: list[tuple[Json, dict[str, str]]] = [
@@ -187,51 +155,6 @@ def test_what_is_missing_under_a_misspelt_name_is_read_as_the_fix_says(
     assert read(record, Reading(renamed=renamed_fields([fix]))).messages[0].content == "2+2?"
 
 
-# A record, and what is noted of it.
-READ: list[tuple[Json, dict[str, int]]] = [
-    (of_answer(think=None, cot="", plan=[], zzz={}), {}),
-    (of_answer(usage={"completion_tokens_details": {"reasoning_tokens": 5}}), {}),
-    (of_answer(usage={"server_tool_use": {"web_search_requests": 1}, "tool_turns": [5]}), {}),
-    (of_answer(name="bot", id="m1", metadata={"source": "x"}, timestamp=5), {}),
-    (of_answer(text="4"), {}),
-    (of_answer(reasoning=LONG, rationale=LONG[:41]), {}),
-    (of_call(index=0, id="c1"), {}),
-    (of_call(function={"description": "d", "strict": True}), {}),
-    (of_answer(content=[{"type": "text", "text": "4", "cache_control": {"type": "x"}}]), {}),
-    (of_record(score=3, reasoning="on", thinking_budget=100), {
-        "unread record.reasoning": 1, "unread thinking_budget": 1}),
-    (of_record(thinking={"type": "enabled", "budget_tokens": 9}, reasoning={"effort": "high"}), {
-        "unread record.thinking": 1, "unread record.reasoning": 1}),
-    (of_record(metadata={"reason_low": {"count": 7}, "reasoning": "low"}), {}),
-    ({"prompt": "2+2?", "completion": "4", "reasoning": "off"}, {"unread record.reasoning": 1}),
-    (of_answer(temperature=0.6, top_p=1.0, token_counter=31), {}),
-    (of_record(label=True, input="2+2?", output="5", answer="4"), {}),
-    ({"prompt": "2+2?", "instruction": "2+2?", "history": [], "completion": "4"}, {}),
-    (of_record(train=True, loss=0.5), {"unread record.train": 1, "unread record.loss": 1}),
-    (of_record(cot="Add."), {"unread cot": 1}),
-    (of_record(constraints=["one word"], glossary=["word"]), {"unread glossary": 1}),
-    (of_record(metadata={"prompt": LONG, "content": LONG}), {}),
-    (of_record(extra_info={"split": "train", "q": LONG}), {"unread extra_info": 1}),
-    (of_record(thinking_of=LONG, messages=[
-        ASK, {"role": "assistant", "content": "4", "reasoning": LONG}]), {}),
-    (of_user(cot=LONG, mood="good"), {"unread cot": 1, "unread mood": 1}),
-    (of_user(tool_call_ids=["a"], name="b"), {}),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("record", "notes"), READ)
-def test_the_rest_is_named_or_harmless(record: Json, notes: dict[str, int]) -> None:
-    assert read(record).notes == notes
-
-
-def test_what_the_template_asks_for_is_read() -> None:
-    record = of_answer(tool_plan="First f.", citations=[1])
-    message = read(record, Reading(asked=frozenset({"tool_plan"}))).messages[1]
-    assert message.extra["tool_plan"] == "First f."
-    with pytest.raises(UnknownFieldError, match="tool_plan"):
-        read(record)
-
-
 def test_all_fields_of_a_record_are_named_at_once() -> None:
     record = {"tool": [TOOL], "prompt": [{**ASK, "thoughts": [1]}], "completion": [
         {"role": "assistant", "content": "4", "cot": "a", "plan": "b"}]}  # fmt: skip
@@ -266,117 +189,7 @@ def test_fields_of_several_records_are_counted_by_name() -> None:
     )
 
 
-def test_ignoring_a_name_leaves_what_is_read_under_it_elsewhere() -> None:
-    parts = [
-        {"type": "thinking", "thinking": "Hm."},
-        {"type": "text", "text": "4", "thinking": "x"},
-    ]
-    record = of_record(tools=[TOOL], messages=[
-        ASK, {"role": "assistant", "content": parts, "tools": False}])  # fmt: skip
-    conversation = read(
-        record, Reading(ignored=ignored_fields(["message.tools", "content.thinking"]))
-    )
-    assert conversation.tools == (TOOL,)
-    assert conversation.messages[1].reasoning == "Hm."
-
-
-def test_renaming() -> None:
-    reading = Reading(renamed=renamed_fields(["a.b=reasoning", "defs=tools", "cot=reasoning"]))
-    answer = {"role": "assistant", "content": "4", "metadata": {"x": 1}, "a": {"b": "easy"}}
-    record = of_record(defs=[TOOL], messages=[ASK, answer])
-    conversation = read(record, reading)
-    assert conversation.tools == (TOOL,)
-    assert conversation.messages[1].reasoning == "easy"
-
-
-@pytest.mark.parametrize("name", ["reasoning", "tools", "content", "reasoning_details", "weight"])
-def test_ignoring_what_is_read_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match=rf"{name}: is read, .* Fix: .* message.{name} or record"):
-        ignored_fields([name])
-
-
-@pytest.mark.parametrize(
-    ("record", "name"),
-    [
-        (of_record(reasoning=LONG), "record.reasoning"),
-        (of_record(reasoning_details=[{"text": LONG}]), "record.reasoning_details"),
-        (of_answer(tools=[TOOL]), "message.tools"),
-        (of_answer(system="Be brief."), "message.system"),
-    ],
-)
-def test_what_is_read_elsewhere_is_named_with_its_place(record: Json, name: str) -> None:
-    with pytest.raises(UnknownFieldError) as caught:
-        read(record)
-    assert caught.value.fix == f"pass --ignore-fields {name} to leave it out."
-    assert read(record, Reading(ignored=ignored_fields([name]))).notes == {f"left-out {name}": 1}
-
-
-def test_reasoning_of_a_user_is_not_to_be_read_as_such() -> None:
-    message = {**ASK, "reasoning_contnet": LONG}
-    with pytest.raises(UnknownFieldError) as caught:
-        read(of_record(messages=[message, {"role": "assistant", "content": "4"}]))
-    assert caught.value.fix == "pass --ignore-fields reasoning_contnet to leave it out."
-
-
-def test_leaving_out_calls_is_named_with_what_it_trains() -> None:
-    with pytest.raises(UnknownFieldError) as caught:
-        read(of_answer(function_calls="f()"))
-    assert caught.value.fix == (
-        "pass --ignore-fields function_calls to leave it out (an answer whose call is left out is "
-        "trained to end before it)."
-    )
-
-
-def test_renaming_to_what_is_there_is_refused() -> None:
-    reading = Reading(renamed={"cot": "reasoning"})
-    assert read(of_answer(cot="a", reasoning="a"), reading).messages[1].reasoning == "a"
-    with pytest.raises(RecordError, match=r"messages\[1\]\.cot: it cannot be read as reasoning"):
-        read(of_answer(cot="a", reasoning="b"), reading)
-
-
-@pytest.mark.parametrize("pair", ["cot", "=reasoning", "cot=reson", "cot="])
-def test_renaming_to_what_is_not_read_is_refused(pair: str) -> None:
-    with pytest.raises(UsageError, match=r"--field: .*, expected NAME=KNOWN with one of"):
-        renamed_fields([pair])
-
-
-def test_the_error_of_a_misspelt_name_offers_the_known_one() -> None:
-    with pytest.raises(
-        UsageError, match=r"--field: cot=reasonning, expected cot=reasoning\. Fix: "
-    ):
-        renamed_fields(["cot=reasonning"])
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [("reasonning", "reasoning"), ("thougth", "thought"), ("tols", "tools"), ("tool", "tools"),
-     ("id", ""), ("topic", ""), ("turns", ""), ("Reasoning", "reasoning")],
-)  # fmt: skip
-def test_the_nearest_name(name: str, expected: str) -> None:
-    assert nearest(name, ["reasoning", "thought", "tools", "train", "role"]) == expected
-
-
 def test_an_error_lists_so_many_names() -> None:
     error = UnknownFieldError([Field(f"f{n}", "a", True) for n in range(103)])
     assert "'f99' (1 time) and 3 more" in str(error)
     assert "f100" not in str(error)
-
-
-@pytest.mark.parametrize(
-    ("field", "refused"),
-    [
-        ({"metadata": {"train": False}}, True),
-        ({"metadata": {"loss_mask": 0}}, True),
-        ({"metadata": {"reasoning_content": "R"}}, True),
-        ({"usage": {"reasoning_tokens": 0, "reasoning": 7}}, False),
-        ({"metadata": {"train": True, "model": "m"}}, False),
-    ],
-)
-def test_a_known_name_within_a_harmless_field_is_seen(field: dict[str, Any], refused: bool) -> None:
-    answer = {"role": "assistant", "content": "B", **field}
-    record = {"messages": [{"role": "user", "content": "A"}, answer]}
-    if not refused:
-        parse_row(record, "here:1")
-        return
-    with pytest.raises(UnknownFieldError):
-        parse_row(record, "here:1")

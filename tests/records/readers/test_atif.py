@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from test_calls import shown
-from test_sessions import ASKED, CALLED, RESULT, SAID, lines, turns
+from logged import shown
+from sessions import ASKED, CALLED, RESULT, SAID, lines, turns
 
 from reasonpack.errors import RecordError
 from reasonpack.records.calls import read_calls

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from test_sessions import ASKED, CALLED, RESULT, SAID, UNKNOWN, WEST, lines, read, turns
+from sessions import ASKED, CALLED, RESULT, SAID, UNKNOWN, WEST, lines, read, turns
 
 from reasonpack.records.calls import read_session
 from reasonpack.records.reading import Reading

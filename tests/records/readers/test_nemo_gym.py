@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from logged import shown
 from test_call_formats import TURNS, calls, read, records
-from test_calls import shown
 
 from reasonpack.errors import RecordError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from test_sessions import ASKED, CALLED, RESULT, SAID, UNKNOWN, WEST, lines, read, turns
+from sessions import ASKED, CALLED, RESULT, SAID, UNKNOWN, WEST, lines, read, turns
 
 from reasonpack.records.call_formats import format_of
 

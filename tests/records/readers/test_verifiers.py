@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from logged import shown
 from test_call_formats import TURNS, calls, read, records
-from test_calls import shown
 
 from reasonpack.errors import RecordError
 from reasonpack.records.reading import Reading
