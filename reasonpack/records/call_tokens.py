@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonpack.errors import RecordError
+from reasonpack.records.no_messages import SAMPLES
 from reasonpack.records.repeated_items import Ids
 from reasonpack.records.value_types import wrong_type
 from reasonpack.wording import count
@@ -93,7 +94,7 @@ def read_ids(value: object, path: str) -> NDArray[np.int32]:
         raise wrong_type(path, type(value).__name__, "a list of token ids")
     if set(map(type, value)) - {int}:
         at = next(i for i, each in enumerate(value) if type(each) is not int)
-        fix = "Write each sample as a record of its own." if isinstance(value[at], list) else ""
+        fix = f"{SAMPLES}." if isinstance(value[at], list) else ""
         kind = type(value[at]).__name__
         raise wrong_type(f"{path}[{at}]", kind, "a token id, an integer", fix=fix)
     try:
@@ -138,7 +139,7 @@ def read_number(value: Any, path: str, *, missing: str = "0") -> float:
 def _check_size(length: int, size: int, path: str) -> None:
     if length != size:
         what = f"a list of {length:,}, expected a value for each of the {size:,} completion tokens"
-        fix = "Log it for the tokens of the completion, no more and no fewer."
+        fix = "Log it for the tokens of the completion, no more and no fewer, or leave it out."
         raise RecordError("conflict", path, what, fix=fix)
 
 
@@ -153,7 +154,10 @@ def _mask(value: object, prompt: int, size: int) -> NDArray[np.bool_]:
             f"a list of {len(value):,}, expected a flag for each of the {size:,} completion tokens"
             f", or for each of the {count(prompt + size, 'token')} of prompt and completion"
         )
-        raise RecordError("conflict", "loss_mask", what, fix="Log it for the completion's tokens.")
+        fix = "Log it for the completion's tokens."
+        if len(value) == prompt + size - 1:
+            fix = f"If each flag is for the token after it, put a 0 before them; else {fix.lower()}"
+        raise RecordError("conflict", "loss_mask", what, fix=fix)
     if flags[:prompt].any():
         at = int(flags[:prompt].argmax())
         what = "a token of the prompt that is to be trained, expected those of the completion only"

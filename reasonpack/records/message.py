@@ -24,6 +24,7 @@ from reasonpack.records.dialects import normalised
 from reasonpack.records.draft import FLAGS, REASONING, is_absent, known_role, source_of
 from reasonpack.records.flags import read_flag
 from reasonpack.records.last_answer import is_cut
+from reasonpack.records.no_messages import SAMPLES
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.reasoning import (
     Part,
@@ -37,7 +38,7 @@ from reasonpack.records.renaming import renamed, with_known_role
 from reasonpack.records.tool_calls import Call, Function, ToolCall, read_tool_calls
 from reasonpack.records.unknown import UnknownFieldError, meant, misspelt, sorted_out
 from reasonpack.records.unread import CONTINUED, MESSAGE_FIELDS, unread_in_messages
-from reasonpack.records.value_types import typed
+from reasonpack.records.value_types import typed, wrong_type
 
 
 class Message(Struct, frozen=True):
@@ -175,6 +176,9 @@ def _typed(messages: Any, path: str) -> tuple[list[Any], list[_Fields]]:
     except RecordError:
         if not isinstance(messages, list):
             raise
+        if isinstance(messages[0], list):
+            fix = f"{SAMPLES}, such as these messages."
+            raise wrong_type(f"{path}[0]", "list", "an object", fix=fix) from None
         present = _present(messages)
         return present, typed(present, list[_Fields], path)
 

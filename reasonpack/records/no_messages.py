@@ -4,6 +4,8 @@
 {"instruction": "…", "output": "…"}       --field instruction=prompt --field output=completion
 {"inputs": {"messages": …}, "outputs": {"choices": …}}
                                           --field inputs=request --field outputs=response
+{"trajectories": [{"steps": …}, …]}       each of trajectories as a record of its own
+{"batch": {"sequences": [[5, 6], …]}}     each sample as a record of its own
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from reasonpack.errors import RecordError
+from reasonpack.records.call_draft import TOKEN_NAMES
 from reasonpack.records.draft import is_absent
 from reasonpack.records.strict_json import quoted
 from reasonpack.records.unknown import misspelt
@@ -20,6 +23,14 @@ from reasonpack.records.unknown import misspelt
 _ASKED = ("instruction", "question", "problem", "query", "input")
 _SAID = ("output", "response", "solution", "answer", "generation")
 """Names of fields that often hold a prompt, and an answer to it."""
+_OF_A_RECORD = frozenset(
+    (
+        *("messages", "conversations", "conversation", "completion", "response"),
+        *(*TOKEN_NAMES["prompt_ids"], *TOKEN_NAMES["completion_ids"]),
+    )
+)
+"""Names of fields by which an object inside a record is taken for a record of its own."""
+SAMPLES = "Write each sample as a record of its own, with its values from all lists"
 
 
 def no_messages(record: Mapping[str, Any], known: tuple[str, ...]) -> RecordError:
@@ -32,9 +43,15 @@ def no_messages(record: Mapping[str, Any], known: tuple[str, ...]) -> RecordErro
         fix = f"Pass {' or '.join(f'--field {name}=messages' for name in lists)}."
     elif found:
         fix = f"Pass {' '.join(f'--field {each}' for each in found)}."
-    elif any(re.search("tokens|ids|sequences", name) and _is_ids(record[name]) for name in record):
-        fix = "Write each sample as a record of its own: its ids as prompt_ids and completion_ids, "
-        fix += "or as tokens with response_length, and which of them are trained as loss_mask."
+    elif inner := next((name for name in record if _are_records(record[name])), ""):
+        fix = f"Write each of {inner} as a record of its own, with the fields of this record that "
+        fix += f"hold for it too{_of_steps(record[inner])}."
+    elif _has_ids("tokens|ids|sequences", "", record):
+        fix = f"{SAMPLES}: its ids as prompt_ids and completion_ids, or as tokens with "
+        fix += "response_length, and as loss_mask 1 for each of them to train and 0 for the others."
+        if _has_ids("target", "", record):
+            fix += " Targets are the ids one place later: add the last of them to the ids, and a 0 "
+            fix += "before the flags."
     else:
         fix = "Write messages, conversations, conversation, or prompt and completion; or name the "
         fix += "fields that hold them, with --field NAME=prompt --field NAME=completion."
@@ -49,11 +66,32 @@ def _is_list(value: object) -> bool:
     return isinstance(first, dict) and not {"role", "from"}.isdisjoint(first)
 
 
-def _is_ids(value: object) -> bool:
-    """Return whether a value is a list of integers, or a list that begins with such a list."""
-    if isinstance(value, list) and value and isinstance(value[0], list):
-        return _is_ids(value[0])
-    return isinstance(value, list) and bool(value) and set(map(type, value)) == {int}
+def _are_records(value: object) -> bool:
+    """Return whether a value is a list of objects that are records, or lists of such objects."""
+    first = value[0] if isinstance(value, list) and value else None
+    if not isinstance(first, dict):
+        return False
+    values = first.values()
+    return bool(_OF_A_RECORD & first.keys()) or any(_is_list(v) or _are_records(v) for v in values)
+
+
+def _of_steps(items: list[Any]) -> str:
+    """Return how to write items of which each holds the messages of the one before it."""
+    names = (name for name in items[0] if _is_list(items[0][name]))
+    if not (name := next(names, "")):
+        return ""
+    return f", its {name} as messages; and pass --input-format calls if each goes on with the last"
+
+
+def _has_ids(words: str, path: str, value: object) -> bool:
+    """Return whether a list of integers is at or below a path that has one of some words."""
+    if isinstance(value, dict):
+        return any(_has_ids(words, f"{path}.{key}", each) for key, each in value.items())
+    if not isinstance(value, list) or not value:
+        return False
+    if isinstance(value[0], dict | list):
+        return _has_ids(words, path, value[0])
+    return bool(re.search(words, path)) and set(map(type, value)) == {int}
 
 
 def _request(record: Mapping[str, Any]) -> Iterator[str]:

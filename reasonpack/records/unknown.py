@@ -124,7 +124,8 @@ def _fix(named: Sequence[Field]) -> str:
     marks = [each.name for each in left if not each.near and _MARKS.search(each.name)]
     if marks:
         said = f"if {quoted(marks[0])} says which tokens are trained, write that as loss_mask, "
-        return f"{said}1 for each to train and 0 for the others; else pass {fix}"
+        said += "beside the tokens' ids, 1 for each to train and 0 for the others"
+        return f"{said}; else pass {fix}"
     return f"pass {fix}"
 
 

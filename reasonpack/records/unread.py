@@ -186,9 +186,8 @@ def refuse_whole(
             fix = f"Leave it out (--on-error skip), or pass --ignore-fields {option} to train it."
             raise RecordError("weight", at, what, fix=fix)
     if isinstance(inner := fields.get("overrides"), dict):
-        refuse_whole(
-            inner, ignored, step(path, "overrides"), f"{name}.overrides" if name else "overrides"
-        )
+        below = f"{name}.overrides" if name else "overrides"
+        refuse_whole(inner, ignored, step(path, "overrides"), below)
 
 
 def _last_role(messages: object) -> str | None:

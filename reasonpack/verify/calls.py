@@ -29,7 +29,7 @@ from reasonpack.verify.answers import (
     with_prompt_of_pair,
 )
 from reasonpack.verify.chat import Chat, Json, NotChecked, Reading, Refused, known_shape
-from reasonpack.verify.fields import EMPTY, check_whole, renamed
+from reasonpack.verify.fields import EMPTY, check_whole, renamed, without_path
 from reasonpack.verify.harness_logs import calls_of_harness
 from reasonpack.verify.names import FLAGS, TOOLS, is_of_model
 from reasonpack.verify.reader import read_chat
@@ -121,23 +121,11 @@ def _with_options(record: Json, reading: Reading) -> Json:
     for name in reading.ignored:
         first, *more = name.removeprefix("record.").split(".")
         if not more or first in _LEVELS:
-            record = _without(record, [first, *more])
+            record = without_path(record, [first, *more])
     if any(name.split(".")[0] in _LEVELS for name in reading.renamed):
         raise NotChecked("a renamed field within a request or a response")
     known = {*_OF_A_CALL, *_LOGPROBS, *_MASK, *_VALUES, *_ASKED, *_CONTEXT, "request"}
     return renamed(record, reading.renamed, known)
-
-
-def _without(value: Any, names: Sequence[str]) -> Any:
-    """Copy a value without the field at a path of keys, in each element where a list is met."""
-    if isinstance(value, list):
-        return [_without(each, names) for each in value]
-    if not isinstance(value, dict) or names[0] not in value:
-        return value
-    first, *more = names
-    if not more:
-        return {key: one for key, one in value.items() if key != first}
-    return {**value, first: _without(value[first], more)}
 
 
 def _inherited(record: Json, call: Json) -> Json:
@@ -175,7 +163,8 @@ def _calls(record: Json, reading: Reading) -> Iterator[Call]:
 
 def _call(record: Json, request: Json, answer: Any, levels: list[Json], reading: Reading) -> Call:
     """Read everything of a call except its id and role."""
-    places = [record, *levels]
+    places = _without_no_ids([record, *levels], request, answer)
+    record = places[0]
     prompt, ids = _value(places, _PROMPT_IDS), _value(places, IDS)
     given = [request[name] for name in _REQUEST_IDS if isinstance(request.get(name), list)]
     held = [place["prompt"] for place in (record, request) if isinstance(place.get("prompt"), dict)]
@@ -216,6 +205,18 @@ def _call(record: Json, request: Json, answer: Any, levels: list[Json], reading:
     reward = None if reward is None else float(reward)
     values = (mask, logprobs, advantages, reward, weight)
     return Call("", chat, prompt, ids, *values, trained=bool(wanted))
+
+
+def _without_no_ids(places: list[Json], request: Json, answer: Any) -> list[Json]:
+    """Drop the empty lists of a call that has an answer in messages, and ids of no tokens."""
+    names = (*_PROMPT_IDS, *IDS, "tokens")
+    ids = [place[name] for place in places for name in names if isinstance(place.get(name), list)]
+    asked = [] if answer else [place.get(name) for place in (places[0], request) for name in _ASKED]
+    ends = [each[-1] for each in asked if isinstance(each, list) and each]
+    answered = answer or any(is_of_model(each.get("role") or each.get("from")) for each in ends)
+    if not ids or any(ids) or not answered:
+        return places
+    return [{name: one for name, one in place.items() if one != []} for place in places]
 
 
 def _value(places: Any, names: tuple[str, ...]) -> Any:

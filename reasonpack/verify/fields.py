@@ -47,6 +47,18 @@ def without_nulls(value: Any, kept: Sequence[str] = ()) -> Any:
     return [without_nulls(each, kept) for each in value] if isinstance(value, list) else value
 
 
+def without_path(value: Any, names: Sequence[str]) -> Any:
+    """Copy a value without the field at a path of keys, in each element where a list is met."""
+    if isinstance(value, list):
+        return [without_path(each, names) for each in value]
+    if not isinstance(value, dict) or names[0] not in value:
+        return value
+    first, *more = names
+    if not more:
+        return {key: one for key, one in value.items() if key != first}
+    return {**value, first: without_path(value[first], more)}
+
+
 def is_finite(value: Any) -> bool:
     """Return whether all numbers in a value are finite, as they are in JSON.
 

@@ -176,8 +176,9 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         "missing",
         "no messages among the fields 'tokens, masks, scores', expected some",
         (
-            "Write each sample as a record of its own: its ids as prompt_ids and completion_ids, "
-            "or as tokens with response_length, and which of them are trained as loss_mask."
+            "Write each sample as a record of its own, with its values from all lists: its ids as "
+            "prompt_ids and completion_ids, or as tokens with response_length, and as loss_mask 1 "
+            "for each of them to train and 0 for the others."
         ),
     ),
     "the name of an image": (
@@ -571,7 +572,10 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         {"messages": [[ASK, ANSWER]]},
         "type",
         "messages[0]: got a list, expected an object",
-        "Write an object, without [ ] around it.",
+        (
+            "Write each sample as a record of its own, with its values from all lists, such as "
+            "these messages."
+        ),
     ),
     "messages that are an object": (
         {"messages": {"0": ASK}},

@@ -140,13 +140,13 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         ids(rollout_log_probs=[-1, -2]),
         "conflict",
         "rollout_log_probs: a list of 2, expected a value for each of the 3 completion tokens",
-        "no more and no fewer",
+        "no more and no fewer, or leave it out",
     ),
     "log probabilities of the prompt too": (
         ids(logprobs=[-1] * 5),
         "conflict",
         "logprobs: a list of 5, expected a value for each of the 3 completion tokens",
-        "no more and no fewer",
+        "no more and no fewer, or leave it out",
     ),
     "a null among log probabilities": (
         ids(logprobs=[None, -1, -2]),
@@ -158,7 +158,7 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         ids(logprobs=[-1, -2], loss_mask=[1, 0, 1]),
         "conflict",
         "logprobs: a list of 2, expected a value for each of the 3 completion tokens",
-        "no more and no fewer",
+        "no more and no fewer, or leave it out",
     ),
     "a null where a token is trained": (
         ids(logprobs=[None, None, -2], loss_mask=[0, 1, 1]),
@@ -194,7 +194,7 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         ids(advantages=[1.0]),
         "conflict",
         "advantages: a list of 1, expected a value for each of the 3 completion tokens",
-        "no more and no fewer",
+        "no more and no fewer, or leave it out",
     ),
     "a mask of another number of tokens": (
         ids(loss_mask=[1, 1, 1, 1]),
@@ -216,8 +216,9 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         "unknown-field",
         "tool_mask: a field that is not read",
         (
-            "if 'tool_mask' says which tokens are trained, write that as loss_mask, 1 for each to "
-            "train and 0 for the others; else pass --ignore-fields tool_mask to leave it out."
+            "if 'tool_mask' says which tokens are trained, write that as loss_mask, beside the "
+            "tokens' ids, 1 for each to train and 0 for the others; else pass --ignore-fields "
+            "tool_mask to leave it out."
         ),
     ),
     "two masks that differ": (
@@ -230,7 +231,7 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         ids(obs_mask=[0, 1, 0]),
         "unknown-field",
         "expected none: 'obs_mask' (1 time)",
-        "write that as loss_mask, 1 for each to train",
+        "write that as loss_mask, beside the tokens' ids, 1 for each",
     ),
     "a mask as text": (
         ids(action_mask="[1, 0, 1]"),
@@ -350,7 +351,7 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         {"prompt_ids": [[5, 6]], "completion_ids": [[7, 8, 2]], "env_mask": [[1, 0, 1]]},
         "type",
         "prompt_ids[0]: got a list, expected a token id, an integer",
-        "Write each sample as a record of its own.",
+        "Write each sample as a record of its own, with its values from all lists.",
     ),
     "padding": (
         ids(attention_mask=[0, 1, 1, 1, 1]),
@@ -369,6 +370,12 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         "conflict",
         "loss_mask[1]: a token of the prompt that is to be trained",
         "If each flag is for the token after it, move all flags one place to the right; else write",
+    ),
+    "a mask of the tokens that are predicted, without the first": (
+        {"tokens": [5, 6, 7, 8, 2], "response_length": 3, "loss_mask": [0, 1, 1, 1]},
+        "conflict",
+        "loss_mask: a list of 4, expected a flag for each of the 3 completion tokens",
+        "If each flag is for the token after it, put a 0 before them; else log it for the",
     ),
     "a mask of weights": (
         ids(loss_mask=[0, 0.5, 1]),

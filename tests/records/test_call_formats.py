@@ -71,6 +71,7 @@ def test_each_format_is_known_by_its_shape(name: str) -> None:
         ({"instruction": "2+2?", "input": "", "output": "4"}, "chat"),
         ({"text": "4"}, "chat"),
         ({"messages": [{"role": "user"}], "response": "4"}, "calls"),
+        ({"messages": [{"role": "assistant"}], "tokens": [5], "response_length": 1}, "calls"),
         (
             {
                 "messages": [{"role": "user"}, {"role": "assistant"}],

@@ -215,6 +215,11 @@ READ: dict[str, Any] = {
     "a choice that was cut off": {"messages": [ASK], "choices": [
         {"message": ANSWER, "is_truncated": True, "stop_reason": "stop"}]},
     "messages that were cut off": {"messages": [ASK, ANSWER], "truncated": True},
+    "ids of no tokens": {"messages": [ASK], "response": "4", "prompt_ids": [], "output_ids": [],
+                         "logprobs": [], "loss_mask": [], "advantages": []},
+    "a sequence of no tokens": {"messages": [ASK, ANSWER], "tokens": [], "response_length": 0},
+    "no tokens and an observation": {"input": {"messages": [ASK]}, "output": "4",
+                                     "prompt_ids": [], "output_ids": []},
     "a multiplied loss": {"prompt_ids": [1], "completion_ids": [2], "loss_multiplier": 0.5},
     "a failed call with its status": {"messages": [ASK], "response": None, "status": "failed"},
     "an empty sample that was aborted": {"prompt_ids": [1], "completion_ids": [],

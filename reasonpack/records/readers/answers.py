@@ -246,12 +246,15 @@ def with_ends(message: dict[str, Any], holder: Mapping[str, Any]) -> dict[str, A
 def add_ends(draft: CallDraft, fields: Mapping[str, Any]) -> None:
     """Add the fields of a call that say how its answer ended to the answer, or to its last item.
 
-    Without an answer of its own, the call has it at the end of its prompt.
+    Without an answer of its own, the call has it at the end of its prompt. Empty lists of ids of
+    prompt and completion are left out where there is an answer: such a call has no ids.
     """
     messages = draft.answer if draft.answer is not None else draft.prompt
     last = messages[-1] if isinstance(messages, list) and messages else None
     if not isinstance(last, dict) or (draft.answer is None and not is_answer(last)):
         return
+    if [draft.tokens.get(kind) for kind in ("prompt_ids", "completion_ids")] == [[], []]:
+        draft.tokens = {kind: value for kind, value in draft.tokens.items() if value != []}
     messages = [*messages[:-1], with_ends(last, fields)]
     if draft.answer is None:
         draft.prompt = messages

@@ -126,17 +126,18 @@ def is_call(record: object) -> bool:
     """Return whether an object is a generic call: prompt and answer, a pair of lists, or ids."""
     if not isinstance(record, dict):
         return False
-    has_ids = isinstance(record.get("tokens"), list) and "response_length" in record
     answers = _names_of_answers(record)
     asked = [name for name in (*PROMPTS, "request") if not is_absent(record.get(name))]
     says_none = {*_SAY_NONE, *(("error",) if "request" in asked else ())} & record.keys()
     is_pair = all(isinstance(record.get(name), list) for name in PAIR)
     answered = bool(answers or says_none or record.get("error"))
-    return has_ids or is_pair or bool(ids_in(record) or (answered and asked))
+    return is_pair or bool(ids_in(record) or (answered and asked))
 
 
 def ids_in(record: Mapping[str, Any]) -> set[str]:
     """Return of which part of a call a record has ids: `prompt_ids`, `completion_ids`, or both."""
+    if isinstance(record.get("tokens"), list) and "response_length" in record:
+        return {"prompt_ids", "completion_ids"}
     return {
         kind
         for kind in ("prompt_ids", "completion_ids")
