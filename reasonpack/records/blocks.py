@@ -27,6 +27,7 @@ from reasonpack.records.draft import (
     known_role,
     made_call,
     media,
+    present,
     without,
 )
 
@@ -153,9 +154,7 @@ def _part(block: Any, kind: object, path: str) -> Any:
 
 
 def _has_text(part: Any) -> bool:
-    return isinstance(part, dict) and any(
-        not is_absent(part.get(name)) for name in ("text", "thinking", "reasoning")
-    )
+    return isinstance(part, dict) and bool(present(part, ("text", "thinking", "reasoning")))
 
 
 def _check_result(draft: Draft, before: list[Any], path: str) -> None:

@@ -19,7 +19,7 @@ from reasonpack.errors import RecordError
 from reasonpack.records.blocks import refuse_media
 from reasonpack.records.call_draft import CallDraft
 from reasonpack.records.conversation import Conversation, conversation_of
-from reasonpack.records.draft import FLAGS, REASONING, ROLES, is_absent, is_answer
+from reasonpack.records.draft import FLAGS, REASONING, ROLES, is_absent, is_answer, present
 from reasonpack.records.message import NOTHING_WRITTEN, Message
 from reasonpack.records.prompt_memo import PromptMemo
 from reasonpack.records.reading import Reading
@@ -135,7 +135,7 @@ def _with_content(answer: list[Any]) -> list[Any]:
     (first, *others) = answer
     if others or not isinstance(first, dict) or not is_answer({"role": "assistant", **first}):
         return answer
-    if "type" in first or any(not is_absent(first.get(name)) for name in _WRITTEN):
+    if "type" in first or present(first, _WRITTEN):
         return answer
     return [{**first, "content": ""}]
 

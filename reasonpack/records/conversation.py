@@ -23,7 +23,7 @@ from msgspec.structs import replace
 
 from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
-from reasonpack.records.draft import MEDIA_FIELDS, REASONING, is_absent, joined
+from reasonpack.records.draft import MEDIA_FIELDS, REASONING, is_absent, joined, present
 from reasonpack.records.flags import read_record_weight, weights_of
 from reasonpack.records.last_answer import OF_THE_END, refuse_failed, with_answer
 from reasonpack.records.message import Message, ReadMessages, read_messages
@@ -67,6 +67,7 @@ _FIELDS = (
 )
 READ = frozenset(_FIELDS)
 """Names of the fields of a record that are read."""
+_KNOWN = READ | OF_THE_END
 _CALL_ARGUMENTS = re.compile(
     r"(messages|conversations?|prompt|completion)\[\d+\]"
     r"(\.tool_calls\[\d+\](\.function)?|\.function_call)?"
@@ -165,7 +166,7 @@ def conversation_of(
         record, notes = renamed(record, reading.renamed, "", known=READ | frozenset(REASONING))
     refuse_whole(record, reading.ignored)
     refuse_failed(record, reading.ignored)
-    left = [f"record.{name}" for name in MEDIA_FIELDS if not is_absent(record.get(name))]
+    left = [f"record.{name}" for name in present(record, MEDIA_FIELDS)]
     left += sorted(reading.ignored & OF_THE_END & record.keys())
     notes += tuple(f"left-out {name}" for name in left)
     container = _container(record)
@@ -202,7 +203,7 @@ def _read_all(
         RecordError: the messages cannot be read.
     """
     record, used = with_answer(record, container)
-    known = READ | used | OF_THE_END | weights_of(record).keys()
+    known = _KNOWN.union(used, weights_of(record))
     found = unread_in_record(record, read=known, container=container)
     refused, notes = sorted_out(found, reading.ignored)
     try:
@@ -214,23 +215,23 @@ def _read_all(
             raise
     if refused:
         raise UnknownFieldError(refused)
-    return read._replace(notes=(*notes, *read.notes))
+    return ReadMessages(read.messages, read.sources, (*notes, *read.notes))
 
 
 def _notes(
     messages: Sequence[Message], tools: Sequence[Any] | None, notes: Iterable[str]
 ) -> dict[str, int]:
-    found = Counter(note for message in messages for note in message.noticed)
-    found.update(notes)
-    found.update(["no-tools"] if not tools and any(m.tool_calls for m in messages) else ())
+    found = [*(note for message in messages for note in message.noticed), *notes]
     if tools:
         calls = (call for message in messages for call in message.tool_calls)
-        found.update(f"argument-type {each}" for each in contradictions(calls, tools))
+        found += (f"argument-type {each}" for each in contradictions(calls, tools))
         kinds = [tool.get("type") for tool in tools if "function" not in tool]
         others = (kind for kind in kinds if isinstance(kind, str) and kind != "function")
-        found.update(f"built-in-tool {kind}" for kind in others)
-        found.update("bare-tool" for kind in kinds if kind is None)
-    return dict(found)
+        found += (f"built-in-tool {kind}" for kind in others)
+        found += ("bare-tool" for kind in kinds if kind is None)
+    elif any(message.tool_calls for message in messages):
+        found.append("no-tools")
+    return dict(Counter(found))
 
 
 # ------------------------------------------------------------------- messages
@@ -238,7 +239,7 @@ def _notes(
 
 def _container(record: dict[str, Any]) -> str:
     """Return the name of the field that holds the answers: one of `_LISTS`, or `completion`."""
-    found = [name for name in _LISTS if not is_absent(record.get(name))]
+    found = present(record, _LISTS)
     if record.get("completion") is not None:
         found.append("completion")
     found = found or [name for name in _LISTS if record.get(name) is not None][:1]

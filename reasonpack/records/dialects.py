@@ -30,6 +30,7 @@ from reasonpack.records.draft import (
     content_of,
     is_absent,
     is_answer,
+    present,
     source_of,
     without,
 )
@@ -145,7 +146,7 @@ def _with_calls(draft: Draft) -> Draft:
             raise RecordError("tools", at, what, fix='Write the role "assistant" and tool_calls.')
         text = "".join(part["text"] for part in text)
     if not isinstance(text, str):
-        if any(not is_absent(message.get(field)) for field in REASONING):
+        if present(message, REASONING):
             what = f"reasoning without a call in a {role} message, expected its calls as JSON"
             raise RecordError("tools", draft.path, what, fix='Write the role "assistant".')
         return Draft(draft.source, draft.path, made, draft.places)
@@ -175,7 +176,7 @@ def _reasoning_before(text: str) -> tuple[str, str]:
 
 
 def _has_calls(message: Mapping[str, Any]) -> bool:
-    return not (is_absent(message.get("tool_calls")) and is_absent(message.get("function_call")))
+    return bool(present(message, ("tool_calls", "function_call")))
 
 
 # ------------------------------------------------------ one answer in several messages
@@ -226,7 +227,7 @@ def _is_reasoning_alone(message: Mapping[str, Any]) -> bool:
 
 def _text(message: Mapping[str, Any]) -> tuple[str, bool]:
     """Return the text of a message, and whether a field or part besides it holds reasoning."""
-    apart = any(not is_absent(message.get(name)) for name in REASONING)
+    apart = bool(present(message, REASONING))
     content = content_of(message)
     if not isinstance(content, list):
         return content if isinstance(content, str) else "", apart

@@ -118,6 +118,11 @@ def is_absent(value: object) -> bool:
     return value is None or value in ("", [], {})
 
 
+def present(fields: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """Return those of the names under which an object has a field that does not count as absent."""
+    return [name for name in names if name in fields and not is_absent(fields[name])]
+
+
 def content_of(message: Mapping[str, Any]) -> Any:
     """Return the `content` of a message, or its `value` if it has none."""
     content = message.get("content")
@@ -135,8 +140,8 @@ def is_effort(value: object) -> bool:
 
 def reasoning_beside(record: Mapping[str, Any]) -> dict[str, str]:
     """Return the fields of a record that hold the reasoning of its answer."""
-    texts = ((name, record.get(name)) for name in REASONING)
-    return {n: text for n, text in texts if isinstance(text, str) and text and not is_effort(text)}
+    texts = ((name, record[name]) for name in present(record, REASONING))
+    return {name: text for name, text in texts if isinstance(text, str) and not is_effort(text)}
 
 
 def is_answer(message: object) -> bool:

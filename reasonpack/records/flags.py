@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reasonpack.errors import RecordError
-from reasonpack.records.draft import FLAGS, is_absent
+from reasonpack.records.draft import FLAGS, present
 from reasonpack.records.reasoning import same
 from reasonpack.records.value_types import wrong_type
 from reasonpack.records.weight_search import WEIGHTS, is_weight
@@ -30,7 +30,9 @@ def read_flag(
         RecordError: flags that differ, or that are not true, false, 0 or 1; a weight that the
             run has no column for, or that is out of bounds.
     """
-    given = {name: fields[name] for name in FLAGS if not is_absent(fields.get(name))}
+    given = {name: fields[name] for name in present(fields, FLAGS)}
+    if not given:
+        return None, 1.0
     for name, value in given.items():
         if isinstance(value, list):
             what = "got a list, expected 0 or 1 for the whole message"
@@ -50,12 +52,8 @@ def read_flag(
 
 def weights_of(record: Mapping[str, Any]) -> dict[str, float]:
     """Return the numbers that are weights of a whole record, by their fields."""
-    found = {name: record.get(name) for name in WEIGHTS}
-    return {
-        name: value
-        for name, value in found.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    }
+    found = ((name, record[name]) for name in present(record, WEIGHTS))
+    return {name: value for name, value in found if type(value) in {int, float}}
 
 
 def read_record_weight(record: Mapping[str, Any], *, weighs: bool) -> float:

@@ -34,6 +34,8 @@ _FAILED = {"abort", "aborted", "cancelled", "canceled", "error", "failed", "fail
 OF_THE_END = frozenset((*ENDS, *TRUNCATED, "status", "error"))
 """Names of the fields of a sample that say how its generation ended."""
 
+_TELLING = OF_THE_END | {"metadata", "finish_details"}
+
 
 def cut_of(fields: Mapping[str, Any]) -> dict[str, str]:
     """Return a finish_reason if a sample's status or a flag says that it was cut off; else {}.
@@ -78,6 +80,8 @@ def ends_of(fields: Mapping[str, Any]) -> dict[str, str]:
     >>> ends_of({"metadata": {"finish_details": {"type": "max_tokens"}}, "finish_reason": None})
     {'finish_details': 'max_tokens'}
     """
+    if _TELLING.isdisjoint(fields):
+        return {}
     found: dict[str, Any] = {}
     for holder in (fields.get("metadata"), fields):
         if isinstance(holder, Mapping):

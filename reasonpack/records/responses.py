@@ -25,6 +25,7 @@ from reasonpack.records.draft import (
     is_answer,
     joined,
     made_call,
+    present,
     without,
 )
 from reasonpack.records.strict_json import quoted
@@ -119,7 +120,7 @@ def _check_order(draft: Draft, kind: str, before: Sequence[str]) -> None:
     """Refuse an item that cannot follow those of the types `before` in one answer."""
     if not before or kind == "function_call":
         return
-    own = any(not is_absent(draft.message.get(name)) for name in REASONING)
+    own = present(draft.message, REASONING)
     if kind == "message" and list(before) == ["reasoning"] and not own:
         return
     what = (
@@ -177,7 +178,7 @@ def reasoning_of_item(item: Mapping[str, Any], path: str) -> str:
     text = joined(item.get("content") or [], f"{path}.content", ("reasoning_text", "text"))
     if text:
         return text
-    has = [name for name in ("encrypted_content", "summary") if not is_absent(item.get(name))]
+    has = present(item, ("encrypted_content", "summary"))
     fix = (
         'Write the text as "content": [{"type": "reasoning_text", "text": …}], also where the '
         'summary is all of it; or remove the item and set "train": false on the rest of the answer.'

@@ -25,6 +25,7 @@ from reasonpack.records.draft import (
     is_absent,
     is_answer,
     media,
+    present,
     without,
 )
 from reasonpack.records.reasoning import repeats
@@ -144,9 +145,8 @@ def _texts(fields: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]:
 
 def _refuse(draft: Draft) -> None:
     message = draft.message
-    for name in MEDIA_FIELDS:
-        if not is_absent(message.get(name)):
-            raise media(draft.place(name), f"{name} on a message")
+    for name in present(message, MEDIA_FIELDS):
+        raise media(draft.place(name), f"{name} on a message")
     if not is_absent(message.get("train_detail")):
         what = "ranges of characters to train, which are not supported yet, expected none"
         fix = 'Remove it, and write "train" for the whole message.'

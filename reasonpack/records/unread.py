@@ -17,6 +17,7 @@ from reasonpack.records.draft import (
     is_absent,
     is_effort,
     media,
+    present,
 )
 from reasonpack.records.harmless import HARMLESS, HARMLESS_OF_A_RECORD
 from reasonpack.records.last_answer import ENDS
@@ -76,6 +77,7 @@ _MEDIA = (
     "pixel_values",
 )
 """Fields of a record that hold images, audio or video."""
+_WHOLE = (*_NOT_TRAINED, *_MEDIA)
 _REASONING_PART = frozenset(("type", "text", "thinking", "reasoning"))
 _REASON = ("thinking", "reasoning")
 _PARTS: Mapping[object, frozenset[str]] = {
@@ -143,6 +145,8 @@ def unread_in_record(
 
     `read` are the names of its fields that are read; `container` is the one that holds the answers.
     """
+    if record.keys() <= read:
+        return
     telling = undesired(record) | INSTRUCTED
     telling |= _ASKED if container == "completion" else frozenset()
     telling |= _ANSWERS if _last_role(record[container]) == "user" else frozenset()
@@ -172,7 +176,7 @@ def refuse_whole(
     Raises:
         RecordError: it does, in a field that is not to be `ignored`.
     """
-    for key in (key for key in (*_NOT_TRAINED, *_MEDIA) if not is_absent(fields.get(key))):
+    for key in present(fields, _WHOLE):
         value, at = fields[key], step(path, key)
         option = f"{name}.{key}" if name else f"record.{key}" if key in MEDIA_FIELDS else key
         is_empty = isinstance(value, dict) and all(map(is_absent, value.values()))
