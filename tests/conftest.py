@@ -10,6 +10,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from commanded import Call
 from fixing import Arguments, Pack
 from runs import FIXTURES, chats
 
@@ -62,3 +63,19 @@ def pack_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> P
         return status, capsys.readouterr().err.replace("Error: ", "", 1)
 
     return call
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Call:
+    """Give a function that runs a command in a directory, and returns status and messages."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(*arguments: str) -> tuple[int, str]:
+        more = ["-o", "out", "--tokenizer", str(FIXTURES / "tokenizer")]
+        if arguments[0] != "pack":
+            more = ["out"]
+        monkeypatch.setattr(sys, "argv", ["reasonpack", *arguments, *more])
+        status = run(cli)
+        return status, capsys.readouterr().err
+
+    return command

@@ -7,110 +7,34 @@ fixtures ── reasonpack pack ─→ rows, manifest, receipts, rejects ── 
 from __future__ import annotations
 
 import base64
-import dataclasses
 import hashlib
 import html
 import itertools
 import json
 import re
-import types
 import typing
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
+from described import FIXTURES, FORMAT, SCHEMAS, Json, schema
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from reasonpack.cli import cli
-from reasonpack.datasets.manifest import Manifest
-from reasonpack.datasets.receipt import Receipt
 from reasonpack.datasets.shards import read_shard
 from reasonpack.rows.kind import Kind
 from reasonpack.rows.optional_columns import APPLIED
 from reasonpack.rows.schema import COLUMNS, FORMAT_VERSION, METADATA_PREFIX, OPTIONAL
 
-ROOT = Path(__file__).parents[2]
-SCHEMAS, FIXTURES = ROOT / "schemas", ROOT / "fixtures"
-FORMAT = (SCHEMAS / "FORMAT.md").read_text(encoding="utf-8")
-
-Json = dict[str, Any]
 Row = dict[str, Any]
 
 
-def schema(name: str) -> Json:
-    read: Json = json.loads((SCHEMAS / f"{name}.schema.json").read_bytes())
-    return read
-
-
 # --- schemas and dataclasses ---------------------------------------------------------------------
-
-ADDED_LATER = {
-    *("templates", "columns", "split", "max_cost", "loss_weights"),
-    *("divided", "extra_samples", "extra_tokens", "pairs", "left_out"),
-    *("input_format", "group_by", "max_group_bytes", "call_columns"),
-    *("sources", "blend", "unit_bytes", "dedup", "sample", "shuffle", "seed", "role"),
-    *("copies", "duplicates", "not_taken", "examples"),
-}
-"""Fields that datasets of an earlier version lack."""
-SIMPLE = {str: "string", int: "integer", bool: "boolean", float: "number"}
-
-
-def check_type(found: Json, expected: Any) -> None:
-    """Raise AssertionError unless a schema says what the type of a field says."""
-    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
-    if origin in {types.UnionType, typing.Union}:  # a Literal makes the latter
-        one, other = arguments
-        if other is types.NoneType:
-            check_type(without_null(found), one)
-        else:
-            for each, type_ in zip(found["anyOf"], arguments, strict=True):
-                check_type(each, type_)
-    elif dataclasses.is_dataclass(expected) or isinstance(expected, type(msgspec.Struct)):
-        check_fields(found, expected)
-    elif origin in {list, tuple}:
-        assert found["type"] == "array", found
-        check_type(found["items"], arguments[0])
-    elif origin is dict:
-        assert found["type"] == "object", found
-        if arguments[0] is not str:
-            assert set(found["properties"]) == set(typing.get_args(arguments[0])), found
-        for value in (found["additionalProperties"], *found.get("properties", {}).values()):
-            if value is not False:
-                check_type(value, arguments[1])
-    elif origin is Literal:
-        assert found["enum"] == list(arguments), found
-    elif expected is str and "enum" in found:
-        assert all(isinstance(value, str) for value in found["enum"]), found
-    else:
-        assert found.get("type") == SIMPLE[expected], f"{found}, expected {SIMPLE[expected]!r}"
-
-
-def without_null(found: Json) -> Json:
-    """Take "or null" from a schema that has to have it."""
-    if "anyOf" in found:
-        one, null = found["anyOf"]
-        assert null == {"type": "null"}, found
-        return dict(one)
-    assert found["type"][1:] == ["null"], found
-    return {**found, "type": found["type"][0]}
-
-
-def check_fields(found: Json, expected: Any) -> None:
-    """The same for a class: its fields in order, and no other; required, unless added later."""
-    hints = typing.get_type_hints(expected)
-    names = [*hints]
-    assert found["type"] == "object"
-    assert found["additionalProperties"] is False
-    assert list(found["properties"]) == names
-    assert found["required"] == [name for name in names if name not in ADDED_LATER]
-    for name in names:
-        check_type(found["properties"][name], hints[name])
 
 
 @pytest.mark.parametrize("path", sorted(SCHEMAS.glob("*.schema.json")), ids=lambda path: path.name)
@@ -118,49 +42,6 @@ def test_every_schema_is_one(path: Path) -> None:
     found = json.loads(path.read_bytes())
     assert found["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     Draft202012Validator.check_schema(found)
-
-
-def test_the_manifest_is_described() -> None:
-    check_fields(schema("manifest"), Manifest)
-
-
-def test_a_receipt_is_described() -> None:
-    check_fields(schema("receipt"), Receipt)
-
-
-def without_field(found: Json) -> None:
-    del found["properties"]["layout"]
-
-
-def with_field(found: Json) -> None:
-    found["properties"]["colour"] = {"type": "string"}
-
-
-def in_another_order(found: Json) -> None:
-    found["properties"] = dict(reversed(found["properties"].items()))
-
-
-def not_required(found: Json) -> None:
-    found["required"].pop()
-
-
-def nested_type(found: Json) -> None:
-    found["properties"]["shards"]["items"]["properties"]["rows"]["type"] = "string"
-
-
-def nested_enum(found: Json) -> None:
-    found["properties"]["options"]["properties"]["overlong"]["enum"].pop()
-
-
-@pytest.mark.parametrize(
-    "plant",
-    [without_field, with_field, in_another_order, not_required, nested_type, nested_enum],
-)
-def test_a_manifest_schema_that_drifted_is_caught(plant: Callable[[Json], None]) -> None:
-    found = schema("manifest")
-    plant(found)
-    with pytest.raises((AssertionError, KeyError)):
-        check_fields(found, Manifest)
 
 
 def test_columns_are_described() -> None:
@@ -191,16 +72,6 @@ def test_columns_in_the_prose() -> None:
     ]
     applied = ", ".join(f"`{name}`" for name in APPLIED[:-1]) + f" and `{APPLIED[-1]}`"
     assert f"A trainer MUST apply {applied}, or refuse the rows." in FORMAT
-
-
-def test_kinds_in_schemas_and_prose() -> None:
-    kinds = [(kind.value, kind.label) for kind in Kind]
-    listed = schema("row")["properties"]["segment_kind"]
-    assert listed["items"]["enum"] == [number for number, _ in kinds]
-    assert all(f"{number} {label}" in listed["description"] for number, label in kinds)
-    assert ", ".join(f"{number} `{label}`" for number, label in kinds) in FORMAT
-    counted = schema("manifest")["properties"]["counts"]["properties"]["tokens_by_kind"]
-    assert sorted(counted["properties"]) == sorted(label for _, label in kinds)
 
 
 def test_the_version_in_schemas_and_prose() -> None:

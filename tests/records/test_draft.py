@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from records_of import ASK, read, refused
-from test_dialects import ANSWER, RESULT, THINK, WITH_CALL
 
 from reasonpack.records.conversation import parse_line
 from reasonpack.records.draft import MEDIA_FIELDS
+from tests.records.test_dialects import ANSWER, RESULT, THINK, WITH_CALL
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from test_call_formats import FORMATS, records
 
 from reasonpack.records.formats import foreign
+from tests.records.test_call_formats import FORMATS, records
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -36,7 +36,6 @@ from oracle import COPY_FAULTS, FAULTS, check_row, paper_visibility, planted, vi
 
 from reasonpack.errors import RecordError
 from reasonpack.rows import forest
-from reasonpack.rows.encoded_views import without
 from reasonpack.rows.sample import Sample, write
 from tests.changed import replace
 
@@ -152,69 +151,6 @@ def test_many_conversations_of_views_that_share_their_beginnings(
         assert (columns(one), per_token(one)) == (columns(other), per_token(other))
     for counts, each in zip(together, alone, strict=True):
         assert replace(counts, samples=[]) == replace(each.counts, samples=[])
-
-
-@pytest.mark.parametrize("layout", ["onepass", "npass"])
-@settings(max_examples=100)
-@given(made=st.lists(view_lists(), min_size=1, max_size=3), data=st.data())
-def test_without_some_views_the_others_are_as_if_only_they_existed(
-    layout: forest.Layout, made: list[list[EncodedView]], data: st.DataObject
-) -> None:
-    every = [view for views in made for view in views]
-    weights = [1.0 + number for number in range(len(every))]
-    left = data.draw(st.sets(st.integers(0, len(every) - 1)))
-    shared = shared_beginnings(made, data)
-    every_view = encoded_views(made, shared, extra={"loss_weights": weights})
-    planted = forest.plant(without(every_view, left))
-    first = 0
-    for number, views in enumerate(made):
-        own = [place for place in range(len(views)) if first + place not in left]
-        if own:
-            kept = [[views[place] for place in own]]
-            values = {"loss_weights": [weights[first + place] for place in own]}
-            alone = forest.plant(encoded_views(kept, extra=values))
-            found = forest.lay_out(planted, number, layout=layout)
-            expected = forest.lay_out(alone, layout=layout)
-            assert replace(found, samples=[]) == replace(expected, samples=[])
-            assert facts(write(planted, [("x", found)])) == facts(write(alone, [("x", expected)]))
-        first += len(views)
-
-
-def facts(samples: Sequence[Sample]) -> list[list[Any]]:
-    """What is trained; but not kinds, which made views that share tokens do not agree on."""
-    return [
-        [
-            *(each.input_ids.tolist(), each.position_ids.tolist(), each.labels.tolist()),
-            *([until for *_, until in per_token(each)], each.extra["loss_weights"].tolist()),
-        ]
-        for each in samples
-    ]
-
-
-def test_without_a_view_its_message_is_that_of_a_view_that_has_it() -> None:
-    """The answers begin alike; the first of them is left out."""
-    views = [
-        encoded_view([1], [2, 3, 4], kinds=[0, 1, 1, 3], messages=[0, 1, 1, 1]),
-        encoded_view([1], [2, 5], kinds=[0, 1, 3], messages=[0, 7, 7]),
-    ]
-    planted = forest.plant(without(encoded_views([views]), {0}))
-    (sample,) = write(planted, [("x", forest.lay_out(planted))])
-    assert sample.labels.tolist() == [-100, 2, 5]
-    assert [spread[:2] for spread in per_token(sample)] == [(0, 0), (1, 7), (3, 7)]
-
-
-def test_without_any_view_nothing_is_written() -> None:
-    assert forest.plant(without(encoded_views([STRIPPED]), {0, 1})).trained.size == 0
-
-
-def test_dtypes() -> None:
-    sample = onepass([encoded_view([1, 2], [3]), encoded_view([1, 4], [5])])
-    table = sample.segments
-    assert [
-        array.dtype for array in (sample.input_ids, sample.position_ids, sample.labels, table.start)
-    ] == [np.int32] * 4
-    assert [array.dtype for array in (table.visible_until, table.message)] == [np.int32] * 2
-    assert table.kind.dtype == np.uint8
 
 
 # --- npass ---------------------------------------------------------------------------------------
@@ -428,51 +364,3 @@ def test_a_wrong_row_is_caught(fault: str) -> None:
     except AssertionError:
         return
     assert found != pairs(SIBLINGS)
-
-
-# --- optional columns ----------------------------------------------------------------------------
-
-WEIGHTS = st.sampled_from([0.25, 0.5, 1.0, 2.0])
-
-
-@settings(max_examples=200)
-@given(data=st.data(), layout=st.sampled_from(["onepass", "npass"]))
-def test_weights_of_equal_pairs_add_up(data: st.DataObject, layout: Any) -> None:
-    """The weighed pairs are those of the views one by one."""
-    token = st.integers(0, 2)
-    views = data.draw(
-        st.lists(
-            st.tuples(st.lists(token, min_size=1, max_size=4), st.lists(token, max_size=4)),
-            min_size=1,
-            max_size=5,
-        )
-    )
-    weights = data.draw(st.lists(WEIGHTS, min_size=len(views), max_size=len(views)))
-    encoded = [encoded_view(*view) for view in views]
-    expected: Counter[tuple[int, ...]] = Counter()
-    for (prompt, completion), weight in zip(views, weights, strict=True):
-        for end in range(len(completion)):
-            expected[(*prompt, *completion[: end + 1])] += weight  # type: ignore[assignment]
-    planted_ = forest.plant(encoded_views([encoded], extra={"loss_weights": weights}))
-    found: Counter[tuple[int, ...]] = Counter()
-    for sample in write(planted_, [("x", forest.lay_out(planted_, layout=layout))]):
-        until = np.array([until for *_, until in per_token(sample)])
-        for at in range(sample.length):
-            path = tuple(sample.input_ids[: at + 1][until[: at + 1] > at].tolist())
-            is_trained = sample.labels[at] != -100
-            assert (sample.extra["loss_weights"][at] > 0) == is_trained
-            if is_trained:
-                found[path] += sample.extra["loss_weights"][at].item()
-    assert found == expected
-
-
-def test_what_is_rejected_has_no_label() -> None:
-    views = [encoded_view([1], [2, 3]), encoded_view([1], [4, 3])]
-    given_ = encoded_views([views], extra={"logprobs": [-0.5, -2.0]})
-    targets = np.array([-100, -100, -100, -100, 4, 3], np.int32)
-    planted_ = forest.plant(replace(given_, extra={**given_.extra, "preference_labels": targets}))
-    (sample,) = write(planted_, [("x", forest.lay_out(planted_))])
-    assert sample.input_ids.tolist() == [1, 2, 3, 1, 4, 3]
-    assert sample.labels.tolist() == [-100, 2, 3, -100, -100, -100]
-    assert sample.extra["preference_labels"].tolist() == [-100] * 4 + [4, 3]
-    assert sample.extra["logprobs"].tolist() == [0, -0.5, -0.5, 0, -2, -2]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import re
 import shutil
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from again import again
-from runs import FIXTURES, ROOT, agents, chats, tree
+from commanded import Call, write
+from runs import agents, chats, tree
 
-from reasonpack.cli import cli, run
 from reasonpack.datasets.manifest import read_manifest
 from reasonpack.datasets.shards import read_shard
 from reasonpack.rows.content_hash import content_hash
 from reasonpack.run import parts
-from reasonpack.show.rejects import WORDS, examples
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "rejects.jsonl", "README.md"])
@@ -62,98 +58,6 @@ def test_the_manifest_holds_the_hash_of_what_is_read_back(copy: Path) -> None:
     joined = "\n".join(shard.content_hash for shard in manifest.shards)
     assert manifest.content_hash == hashlib.sha256(joined.encode()).hexdigest()
     assert np.unique([shard.content_hash for shard in manifest.shards]).size == len(manifest.shards)
-
-
-Call = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Call:
-    """Give a function that runs a command in a directory, and returns status and messages."""
-    monkeypatch.chdir(tmp_path)
-
-    def command(*arguments: str) -> tuple[int, str]:
-        more = ["-o", "out", "--tokenizer", str(FIXTURES / "tokenizer")]
-        if arguments[0] != "pack":
-            more = ["out"]
-        monkeypatch.setattr(sys, "argv", ["reasonpack", *arguments, *more])
-        status = run(cli)
-        return status, capsys.readouterr().err
-
-    return command
-
-
-def write(name: str, content: bytes) -> None:
-    Path(name).parent.mkdir(exist_ok=True)
-    Path(name).write_bytes(content)
-
-
-# --- rejects -------------------------------------------------------------------------------------
-
-
-def check_table(error: str) -> None:
-    lines = [line for line in error.splitlines() if line.startswith(("rejected", " " * 15))]
-    assert lines[:4] == [
-        "rejected       4 role: an unknown role, or a field that messages of this role cannot have",
-        lines[1],
-        "rejected       2 json: not JSON, or JSON that cannot be read exactly",
-        lines[3],
-    ]
-    assert lines[1].startswith(" " * 15 + "chats.jsonl:10: messages[0].role: ")
-    assert lines[3].startswith(" " * 15 + "chats.jsonl:41: not JSON at column 2")
-
-
-def test_rejects_end_in_a_table(call: Call) -> None:
-    write("chats.jsonl", chats() + b"{\n{\n")
-    status, error = call("pack", "chats.jsonl", "--on-error", "skip", "--unit-size", "4000")
-    assert status == 3
-    check_table(error)
-
-
-@pytest.mark.long
-def test_parts_show_their_own_rejects_and_merge_shows_all(call: Call) -> None:
-    write("chats.jsonl", chats() + b"{\n{\n")
-    arguments = ("pack", "chats.jsonl", "--on-error", "skip", "--unit-size", "4000")
-    found = []
-    for part in ("0", "1"):
-        status, error = call(*arguments, "--shard-index", part, "--shard-count", "2")
-        assert status == 3
-        found += re.findall(r"^rejected +(\d+) (\S+):", error, re.MULTILINE)
-        assert len(re.findall(r"^ +chats\.jsonl:\d+: ", error, re.MULTILINE)) >= 1
-    totals = {reason: sum(int(n) for n, each in found if each == reason) for _, reason in found}
-    assert totals == {"role": 4, "json": 2}
-    status, error = call("merge")
-    assert status == 3
-    check_table(error)
-
-
-def test_the_table_does_not_steer_the_terminal(call: Call) -> None:
-    bad = {"messages": [{"role": "\x1b[31mred", "content": "x"}]}
-    name = "\u202e\x07chats.jsonl"
-    write(name, chats(3) + json.dumps(bad).encode() + b"\n")
-    _, error = call("pack", name, "--on-error", "skip")
-    assert "role" in error
-    assert all(character.isprintable() for character in error.replace("\n", ""))
-
-
-def test_every_reason_has_words() -> None:
-    used = set()
-    for path in (ROOT / "reasonpack").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "RecordError":
-                used |= {each.value for each in node.args[:1] if isinstance(each, ast.Constant)}
-    assert len(used) > 10
-    assert used <= set(WORDS), "say in WORDS or REASONS what the reason means"
-
-
-def test_the_first_of_each_reason_is_found_over_several_files(tmp_path: Path) -> None:
-    lines = [{"reason": reason, "error": f"{at}: {reason}"} for at, reason in enumerate("aabac")]
-    for at in (0, 3):
-        text = "".join(json.dumps(line) + "\n" for line in lines[at : at + 3])
-        (tmp_path / f"{at}.jsonl").write_text(text)
-    places = [tmp_path / "0.jsonl", tmp_path / "3.jsonl"]
-    assert examples(places, "abc") == {"a": "0: a", "b": "2: b", "c": "4: c"}
-    assert examples([tmp_path / "missing"], ()) == {}
 
 
 # --- nothing packed ------------------------------------------------------------------------------
@@ -250,29 +154,6 @@ def test_two_empty_files_are_not_called_the_same(call: Call) -> None:
     write("b.jsonl", b"")
     write("c.jsonl", b"")
     assert "same bytes" not in call("pack", "a.jsonl", "b.jsonl", "c.jsonl")[1]
-
-
-def test_files_of_a_directory_that_are_not_read_are_named(call: Call) -> None:
-    write("in/a.jsonl", chats(3))
-    write("in/list.json", b"[" + chats(3, seed=1).replace(b"\n", b",")[:-1] + b"]")
-    write("in/config.json", b'{"a": 1}')
-    write("in/.hidden", b"x")
-    for number in range(6):
-        write(f"in/note{number}.txt", b"x")
-    status, error = call("pack", "in")
-    assert status == 0
-    assert "6 packed of 6" in error
-    named = "config.json, note0.txt, note1.txt, note2.txt, note3.txt and 2 more"
-    assert f"in: {named}: not read: names of chat files end in" in error
-    assert ".hidden" not in error
-
-
-def test_an_output_directory_inside_an_input_directory_is_no_input(call: Call) -> None:
-    write("a.jsonl", chats(3))
-    for _ in range(2):
-        status, error = call("pack", ".")
-        assert status == 0, error
-        assert "3 packed of 3" in error
 
 
 @pytest.mark.filterwarnings("ignore")  # of these libraries: not ours

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import gzip
 import io
-import json
 import os
 import shutil
 import sys
@@ -15,69 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from again import chdir
+from commanded import Call, write
+from runs import chats
 
 import reasonpack.run.named_inputs as named_inputs_module
-from reasonpack.datasets.manifest import Share
-from reasonpack.datasets.shares import read_share
-from reasonpack.errors import StorageError, UsageError
+from reasonpack.errors import StorageError
 from reasonpack.run.lock import LOCK, locked
 from reasonpack.run.named_inputs import PREFIX, named_inputs, spooled, unpacked
 from reasonpack.storage.read import open_bytes
-
-
-@pytest.mark.parametrize(
-    ("text", "share"),
-    [
-        ("a.jsonl", Share(path="a.jsonl")),
-        ("a.jsonl:2", Share(path="a.jsonl", repeat=2.0)),
-        ("a.jsonl:0.25", Share(path="a.jsonl", repeat=0.25)),
-        ("a.jsonl#50", Share(path="a.jsonl", conversations=50)),
-        ("b#1:2", Share(path="b#1", repeat=2.0)),
-        ("a.jsonl:x", Share(path="a.jsonl:x")),
-        ("-", Share(path="-")),
-        (json.dumps({"path": "b:2", "repeat": 3}), Share(path="b:2", repeat=3.0)),
-        (json.dumps({"path": "b", "conversations": 3}), Share(path="b", conversations=3)),
-    ],
-)
-def test_a_share_stands_behind_the_name(text: str, share: Share, tmp_path: Path) -> None:
-    with chdir(tmp_path):
-        assert read_share(text) == share
-
-
-def test_the_full_name_of_a_file_is_no_share(tmp_path: Path) -> None:
-    with chdir(tmp_path):
-        for name in ("a.jsonl:2", "b#7", '{"path": "c"}'):
-            Path(name).write_text("")
-            assert read_share(name) == Share(path=name)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "a:0",
-        "a#0",
-        '{"path": "a", "times": 2}',
-        '{"path": "a", "repeat": "x"}',
-        '{"path": "a", "repeat": 2, "conversations": 2}',
-        '{"path": "a", "conversations": 0}',
-        '{"repeat": 2}',
-        "{}",
-    ],
-)
-def test_what_is_no_share_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match=r"^INPUT: .*Fix: write a\.jsonl:2\.0, b\.jsonl#5000"):
-        read_share(text)
-
-
-def test_a_slip_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"\(unknown field repaet, did you mean repeat\?\)"):
-        read_share('{"path": "a", "repaet": 2}')
-    with chdir(tmp_path):
-        Path("a.jsonl").write_text("")
-        for text in ("a.jsonl:-1", "a.jsonl:1e3", "a.jsonl#1.5", "a.jsonl:nan"):
-            with pytest.raises(UsageError, match=r"write a\.jsonl:2\.0, b\.jsonl#5000"):
-                read_share(text)
 
 
 def test_a_directory_is_one_share(tmp_path: Path) -> None:
@@ -193,3 +137,26 @@ def test_what_is_wrong_with_standard_input_is_said_of_it(
     said = "^stdin: Input/output error, expected a readable file"
     with pytest.raises(StorageError, match=said), spooled([("-", "stdin")], tmp_path):
         pass
+
+
+def test_files_of_a_directory_that_are_not_read_are_named(call: Call) -> None:
+    write("in/a.jsonl", chats(3))
+    write("in/list.json", b"[" + chats(3, seed=1).replace(b"\n", b",")[:-1] + b"]")
+    write("in/config.json", b'{"a": 1}')
+    write("in/.hidden", b"x")
+    for number in range(6):
+        write(f"in/note{number}.txt", b"x")
+    status, error = call("pack", "in")
+    assert status == 0
+    assert "6 packed of 6" in error
+    named = "config.json, note0.txt, note1.txt, note2.txt, note3.txt and 2 more"
+    assert f"in: {named}: not read: names of chat files end in" in error
+    assert ".hidden" not in error
+
+
+def test_an_output_directory_inside_an_input_directory_is_no_input(call: Call) -> None:
+    write("a.jsonl", chats(3))
+    for _ in range(2):
+        status, error = call("pack", ".")
+        assert status == 0, error
+        assert "3 packed of 3" in error

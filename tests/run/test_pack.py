@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import re
 import subprocess
 import sys
@@ -108,18 +107,6 @@ def test_fsspec_is_asked_where_pyarrow_knows_nothing(source: Path, tmp_path: Pat
     pack_files([str(source)], tmp_path / "here", SKIPPING, run=run())
     for shard in found.shards:
         assert memory.cat(f"/out/{shard.path}") == (tmp_path / "here" / shard.path).read_bytes()
-
-
-def test_a_single_unit_starts_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError
-
-    monkeypatch.setattr(engine, "run_pool", refuse)
-    (tmp_path / "one.jsonl").write_bytes(chats(3))
-    pack_files([str(tmp_path / "one.jsonl")], tmp_path / "out", OPTIONS, run=run(num_proc=None))
-    (tmp_path / "many.jsonl").write_bytes(chats(bad=False))
-    with pytest.raises(AssertionError):
-        pack_files([str(tmp_path / "many.jsonl")], tmp_path / "o", OPTIONS, run=run(num_proc=2))
 
 
 # --- errors --------------------------------------------------------------------------------------
@@ -260,21 +247,6 @@ def test_too_little_room_is_said_before(
     monkeypatch.setattr(disk, "free_bytes", lambda _: 200_000)
     pack_files([str(source)], tmp_path / "other", SKIPPING, run=settings)
     assert len(notes) == 1
-
-
-@pytest.mark.long
-def test_parts_from_the_command_line(source: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    common = (source, "-o", out, "--unit-size", "4K", "--on-error", "skip", "--shard-count", 2)
-    first = invoke(*common, "--shard-index", 0)
-    assert first.exit_code == 3  # a reject is in it
-    assert CliRunner().invoke(cli, ["merge", str(out)]).exit_code == 1
-    assert invoke(*common, "--shard-index", 1).exit_code == 3
-    merged = CliRunner().invoke(cli, ["merge", str(out), "--json"])
-    assert merged.exit_code == 3
-    assert json.loads(merged.stdout) == json.loads((out / "manifest.json").read_bytes())
-    assert invoke(*common).exit_code == 2
-    assert invoke(*common, "--shard-index", 1, "--overwrite").exit_code == 2
 
 
 @pytest.mark.parametrize("text", ["0", "3X", "-1", "", "1.5M"])

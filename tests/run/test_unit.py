@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import re
-import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from runs import FIXTURES, chats, run, tree
+from runs import FIXTURES, chats, run
 
 from reasonpack.cli import cli
 from reasonpack.datasets.options import Options
-from reasonpack.records.unit import Record
 from reasonpack.records.unknown import UnknownFieldError
-from reasonpack.run.context import load_context
-from reasonpack.run.conversations import Chats
 from reasonpack.run.pack import pack_files, pack_part
-from reasonpack.show.summary import summary
 
 OPTIONS = Options(tokenizer=str(FIXTURES / "tokenizer"))
 
@@ -147,79 +141,7 @@ def test_a_part_names_the_fields_of_the_whole_input(source: Path, tmp_path: Path
     assert len(set(errors)) == 1
 
 
-def test_what_is_noticed_is_the_same_for_any_number_of_processes(tmp_path: Path) -> None:
-    source = write(
-        tmp_path / "a.jsonl",
-        answer_1={"thought": ""},
-        answer_5={"finish_reason": "length"},
-        answer_9={"content": ""},
-        answer_12={"content": "<thinking>Hm.</thinking>4", "reasoning_content": None},
-        record_7={"mood": "good", "chat_template_kwargs": {"colour": "red"}},
-        record_30={"mood": "bad", "chat_template_kwargs": {"enable_thinking": True}},
-    )
-    made = [
-        pack_files([str(source)], tmp_path / str(n), OPTIONS, run=run(num_proc=n)) for n in (1, 2)
-    ]
-    assert tree(tmp_path / "1") == tree(tmp_path / "2")
-    notes = made[0].counts.notes
-    assert notes.items() >= {
-        ("unread mood", 2),
-        ("variable colour", 1),
-        ("reasoning-alone", 1),
-        ("unfinished", 1),
-        ("form <thinking>", 1),
-    }
-    said = summary(made[0]).splitlines()
-    assert "noticed        fields that are not read: mood 2" in said
-    assert len([line for line in said if line.startswith("noticed")]) == len(notes)
-
-
-def test_names_without_end_are_counted_together(tmp_path: Path) -> None:
-    source = write(
-        tmp_path / "a.jsonl",
-        record_1={f"field {n}": 1 for n in range(150)},
-        record_39={f"other {n}": 1 for n in range(150)},
-    )
-    manifest = pack_files([str(source)], tmp_path / "out", OPTIONS, run=run())
-    notes = manifest.counts.notes
-    assert len(notes) == 100
-    assert sum(notes.values()) == 300
-    assert notes["more"] == 201
-    assert "and 87 more" in summary(manifest)
-
-
-def test_names_that_cannot_be_shown_are_escaped(tmp_path: Path) -> None:
-    source = write(tmp_path / "a.jsonl", record_1={"\x1b[2J": 1, "long" * 50: 1})
-    notes = pack_files([str(source)], tmp_path / "out", OPTIONS, run=run()).counts.notes
-    assert notes == {"unread '" + ("long" * 50)[:60] + "'…": 1, "unread '\\x1b[2J'": 1}
-
-
-def test_variables_of_the_run_that_the_template_does_not_read_are_named(tmp_path: Path) -> None:
-    source = write(tmp_path / "a.jsonl")
-    variables = """{"colour": "red", "enable_thinking": true}"""
-    done = pack(source, tmp_path / "out", "--chat-template-kwargs", variables)
-    assert done.exit_code == 0, done.stderr
-    assert "--chat-template-kwargs: the template does not read colour\n" in done.stderr
-
-
 def test_a_dry_run_ends_in_the_same_way(source: Path, tmp_path: Path) -> None:
     done = pack(source, tmp_path / "out", "--on-error", "skip", "--dry-run")
     assert done.exit_code == 1
     assert "--ignore-fields" in str(done.exception)
-
-
-@pytest.mark.parametrize("bad", [b"{}", b'{"messages": [', b"\xff"])
-def test_a_rejected_record_does_not_keep_the_samples_of_its_unit(bad: bytes) -> None:
-    options = Options(tokenizer=str(FIXTURES / "tokenizer"), on_error="skip")
-    lines = [chats(1, bad=False).strip(), bad]
-    gc.collect()
-    gc.disable()  # what is searched for seldom has to be freed without it
-    try:
-        records = [Record(f"a:{number}", line) for number, line in enumerate(lines)]
-        laid = Chats(options, load_context(options)).lay_out(records)
-        assert (len(laid.samples), len(laid.rejects)) == (1, 1)
-        ids = weakref.ref(laid.samples[0].input_ids)
-        del laid
-        assert ids() is None
-    finally:
-        gc.enable()

@@ -14,7 +14,6 @@ import pytest
 
 from reasonpack.errors import StorageError, UsageError
 from reasonpack.storage.inputs import expand_inputs
-from reasonpack.storage.place import file_system
 from reasonpack.storage.read import Container, container, open_bytes
 
 SKIPPED = b"\x50\x2a\x4d\x18\4\0\0\0abcd"
@@ -80,11 +79,3 @@ def test_a_named_pipe_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UsageError, match="pipe"):
         expand_inputs([str(tmp_path / "pipe")])
-
-
-def test_google_s_storage_is_waited_for_a_minute_if_nothing_else_is_said() -> None:
-    place = "gs://anonymous@bucket/a.jsonl?scheme=http"
-    for given, said in ((place, "&"), (place.partition("?")[0], "?")):
-        expected = pyarrow.fs.FileSystem.from_uri(f"{given}{said}retry_limit_seconds=60")
-        assert file_system(given) == expected
-        assert file_system(f"{given}{said}retry_limit_seconds=5") != expected
