@@ -134,7 +134,6 @@ TESTED_TOGETHER = {
     "faults/test_terminal": "cli.progress",
     "laws/test_readme": "cli.template show.template",
     "records/test_refused_records": "records.no_messages records.value_types",
-    "run/check/test_found": "run.check.source run.check.written",
     "run/test_finish": "show.summary",
     "run/test_repack": "run.finished_unit run.records_again",
     "show/test_row": "cli.inspect cli.inspect_output show.dataset_tokenizer show.message_view",
@@ -163,16 +162,19 @@ A module without a function has no tests: its types and tables are read by those
 def is_found(name: str, tests: set[str]) -> bool:
     """Return whether a module has a test file of its name, in the folder of its folder's name.
 
-    In any folder if no other module has the name, or if it is a command: these bear the name of
-    what they run. Those of `torch` are in `trainers`, and those of `datasets` in `dataset`: folders
-    of tests with these names would hide the libraries.
+    In any folder if no other module has the name. A command has the name of what it runs, so that
+    its tests may be in `run` or `show`. Those of `torch` are in `trainers`, and those of `datasets`
+    in `dataset`: folders of tests with these names would hide the libraries.
     """
     folder, _, own = name.rpartition(".")
     alike = [each for each in MODULES if each.rpartition(".")[2] == own]
-    if folder == "cli" or len(alike) == 1:
-        return any(test.rpartition("/")[2] == f"test_{own}" for test in tests)
+    found = {test.rpartition("/")[0] for test in tests if test.rpartition("/")[2] == f"test_{own}"}
+    if len(alike) == 1:
+        return bool(found)
+    if folder == "cli":
+        return any(re.match("(cli|run|show)\\b", each) for each in found)
     inside = re.sub("^torch", "trainers", re.sub("^datasets", "dataset", folder))
-    return f"{inside.replace('.', '/')}/test_{own}" in tests
+    return inside.replace(".", "/") in found
 
 
 def test_the_tests_of_a_module_are_found_by_its_name() -> None:
