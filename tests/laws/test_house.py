@@ -130,15 +130,8 @@ def test_a_planted_circle_is_found() -> None:
 
 
 TESTED_TOGETHER = {
-    "cli/test_pack": "cli.llama_factory cli.option_page cli.options",
     "faults/test_terminal": "cli.progress",
-    "laws/test_readme": "cli.template show.template",
     "records/test_refused_records": "records.no_messages records.value_types",
-    "run/test_finish": "show.summary",
-    "run/test_repack": "run.finished_unit run.records_again",
-    "show/test_row": "cli.inspect cli.inspect_output show.dataset_tokenizer show.message_view",
-    "show/test_stats": "show.distributions",
-    "templates/learn/test_learn": "templates.forms templates.learn.message_parts",
     "trainers/test_branch_attention": "torch.branch_index torch.gather torch.stock_attention",
     "trainers/test_collator": "torch.flex_masks",
     "verify/test_calls": "verify.answers verify.harness_logs",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from again import age, chdir
+from repacked import CHATS, write
 from runs import SKIPPING, chats, run, tree
 
 from reasonpack.run.pack import pack_files
@@ -46,3 +47,10 @@ def expected(source: Path, tmp_path: Path) -> dict[str, bytes]:
     assert len([name for name in found if name.startswith("data/")]) > 5
     assert len(found["rejects.jsonl"].splitlines()) == 4
     return found
+
+
+@pytest.fixture
+def with_chats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a directory with a file of chats."""
+    monkeypatch.chdir(tmp_path)
+    write(CHATS)

@@ -38,26 +38,6 @@ def test_what_is_noticed_is_the_same_for_any_number_of_processes(tmp_path: Path)
     assert len([line for line in said if line.startswith("noticed")]) == len(notes)
 
 
-def test_names_without_end_are_counted_together(tmp_path: Path) -> None:
-    source = write(
-        tmp_path / "a.jsonl",
-        record_1={f"field {n}": 1 for n in range(150)},
-        record_39={f"other {n}": 1 for n in range(150)},
-    )
-    manifest = pack_files([str(source)], tmp_path / "out", OPTIONS, run=run())
-    notes = manifest.counts.notes
-    assert len(notes) == 100
-    assert sum(notes.values()) == 300
-    assert notes["more"] == 201
-    assert "and 87 more" in summary(manifest)
-
-
-def test_names_that_cannot_be_shown_are_escaped(tmp_path: Path) -> None:
-    source = write(tmp_path / "a.jsonl", record_1={"\x1b[2J": 1, "long" * 50: 1})
-    notes = pack_files([str(source)], tmp_path / "out", OPTIONS, run=run()).counts.notes
-    assert notes == {"unread '" + ("long" * 50)[:60] + "'…": 1, "unread '\\x1b[2J'": 1}
-
-
 def test_variables_of_the_run_that_the_template_does_not_read_are_named(tmp_path: Path) -> None:
     source = write(tmp_path / "a.jsonl")
     variables = """{"colour": "red", "enable_thinking": true}"""

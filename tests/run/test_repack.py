@@ -6,10 +6,6 @@ chats ── pack, new options ────────────────�
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,87 +15,30 @@ from damages import edit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from packed_twice import Packed
-from runs import FIXTURES, agents, run, tree
+from repacked import (
+    CHATS,
+    PLAIN,
+    TOKENIZER,
+    Json,
+    compare,
+    packed,
+    refused,
+    samples,
+    shards,
+    write,
+)
+from runs import run, tree
 
-from reasonpack.datasets.manifest import Manifest, read_manifest
+from reasonpack.datasets.manifest import read_manifest
 from reasonpack.datasets.options import Options
-from reasonpack.datasets.receipt import Counts
-from reasonpack.datasets.shards import read_shard
-from reasonpack.errors import FormatError, ReasonpackError, UsageError
-from reasonpack.rows.cut_rows import cut_rows
-from reasonpack.run import records_again
+from reasonpack.errors import UsageError
 from reasonpack.run import unit as unit_module
 from reasonpack.run.pack import pack_files
 from reasonpack.run.repack import repack
 from reasonpack.verify.check import verify_dataset
 from tests.changed import replace
 
-TOKENIZER = str(FIXTURES / "tokenizer")
-PLAIN = Options(tokenizer=TOKENIZER)
-CHATS = [json.loads(line) for line in (FIXTURES / "chats.jsonl").read_bytes().splitlines()]
-Json = dict[str, Any]
-
-
-def samples(dataset: Path, manifest: Manifest) -> Counter[tuple[Any, ...]]:
-    """All samples of a dataset, each with its split and all that its arrays hold."""
-    found: Counter[tuple[Any, ...]] = Counter()
-    for shard in manifest.shards:
-        for batch in read_shard(dataset / shard.path):
-            for sample in (sample for row in cut_rows(batch) for sample in row):
-                columns = (sample.input_ids, sample.position_ids, sample.labels)
-                table = sample.segments
-                parts = (table.start, table.visible_until, table.kind, table.message)
-                extra = (sample.extra[name] for name in sorted(sample.extra))
-                arrays = (each.tobytes() for each in (*columns, *parts, *extra))
-                found[(shard.split, sample.id, *arrays)] += 1
-    return found
-
-
-def left_out(dataset: Path) -> Counter[tuple[Any, ...]]:
-    """What rejects.jsonl says, but for where, which may be a place or an id."""
-    place = dataset / "rejects.jsonl"
-    lines = place.read_bytes().splitlines() if place.exists() else []
-    found: Counter[tuple[Any, ...]] = Counter()
-    for line in map(json.loads, lines):
-        said = line["error"].removeprefix(line["where"])
-        found[(line["reason"], line.get("message"), line.get("tokens"), said)] += 1
-    return found
-
-
-def shards(dataset: Path) -> list[bytes]:
-    return [path.read_bytes() for path in sorted((dataset / "data").iterdir())]
-
-
-def write(records: Sequence[Json], name: str = "a.jsonl") -> None:
-    Path(name).write_text("".join(json.dumps(record) + "\n" for record in records))
-
-
-def compare(old: Options, given: Json, *, inputs: Sequence[str] = ("a.jsonl",)) -> Manifest:
-    """Pack, pack again, and pack afresh; return the manifest of what was packed again."""
-    for name in ("old", "new", "fresh"):
-        shutil.rmtree(name, ignore_errors=True)
-    pack_files(inputs, Path("old"), old, run=run(unit_bytes=30_000))
-    new = repack([Path("old")], Path("new"), given)
-    fresh = pack_files(inputs, Path("fresh"), replace(old, **given), run=run(unit_bytes=30_000))
-    assert samples(Path("new"), new) == samples(Path("fresh"), fresh)
-    assert left_out(Path("new")) == left_out(Path("fresh"))
-    assert replace(new.counts, rows=0, notes={}) == replace(fresh.counts, rows=0, notes={})
-    assert (new.options, new.unit_bytes) == (fresh.options, fresh.unit_bytes)
-    assert new.max_position == fresh.max_position
-    assert new.columns == fresh.columns
-    if not old.packed:
-        assert shards(Path("new")) == shards(Path("fresh"))
-        assert new.content_hash == fresh.content_hash
-        assert new.counts.rows == fresh.counts.rows
-    findings = verify_dataset(Path("new"), list(inputs))
-    assert (findings.total, findings.warnings) == (0, []), findings.listed
-    return new
-
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    write(CHATS)
+pytestmark = pytest.mark.usefixtures("with_chats")
 
 
 # --- equal to packing afresh ---------------------------------------------------------------------
@@ -199,12 +138,6 @@ def test_of_any_chats_and_limits(tmp_path_factory: pytest.TempPathFactory, data:
 
 
 # --- several datasets ----------------------------------------------------------------------------
-
-
-def packed(name: str, records: Sequence[Json], **options: Any) -> Path:
-    write(records, f"{name}.jsonl")
-    pack_files([f"{name}.jsonl"], Path(name), replace(PLAIN, **options), run=run())
-    return Path(name)
 
 
 def test_several_become_one() -> None:
@@ -328,55 +261,6 @@ def test_a_dataset_is_not_written_over_itself(overwrite: bool) -> None:
 # --- what cannot be told -------------------------------------------------------------------------
 
 
-def refused(directories: Sequence[Path], given_: Json) -> ReasonpackError:
-    with pytest.raises((UsageError, FormatError)) as caught:
-        repack(directories, Path("refused"), given_)
-    assert not Path("refused/manifest.json").exists()
-    return caught.value
-
-
-@pytest.mark.long
-def test_conversations_of_one_id_cannot_be_joined() -> None:
-    twice = [{**CHATS[11], "id": "a"}, {**CHATS[11], "id": "a"}]
-    one = packed("one", twice, max_length=450)
-    assert read_manifest(one).counts.extra_samples
-    error = refused([one], {"max_length": 1_300})
-    assert "its 2 conversations have 1 ids between them" in error.what
-    repack([one], Path("new"), {"packing": True})  # which asks for no other samples
-    assert verify_dataset(Path("new"), ["one.jsonl"]).total == 0
-
-
-def test_views_that_are_counted_and_not_found_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    one = packed("one", CHATS[:3])
-    ends = "reasonpack.run.finished_unit.ends_of"
-    monkeypatch.setattr(ends, lambda _: {1: 9})
-    assert "its rows show" in refused([one], {"max_length": 700}).what
-
-
-def test_samples_that_their_views_do_not_give_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    one = packed("one", CHATS[:3])
-    monkeypatch.setattr("reasonpack.run.finished_unit._same", lambda *_: False)
-    assert "from which views were left out" in refused([one], {"max_length": 700}).what
-
-
-def test_a_conversation_without_a_view_is_rejected_by_its_id() -> None:
-    one = packed("one", CHATS)
-    counts: Counts = repack([one], Path("new"), {"max_length": 700}).counts
-    assert counts.rejects == {"overlong": 1}
-    lines = [json.loads(line) for line in Path("new/rejects.jsonl").read_bytes().splitlines()]
-    (line,) = (each for each in lines if each.get("kind") == "conversation")
-    assert (line["where"], line["reason"]) == ("weekend-in-porto", "overlong")
-
-
-@pytest.mark.long
-def test_it_cannot_be_rejected_where_messages_of_it_were_left_out_before() -> None:
-    one = packed("one", CHATS, max_length=1_000)
-    error = refused([one], {"max_length": 700})
-    assert error.fix.startswith("pass --max-length 923, or pack")
-    repack([one], Path("new"), {"max_length": 923})
-    assert verify_dataset(Path("new"), ["one.jsonl"]).total == 0
-
-
 def test_a_damaged_shard_is_not_copied() -> None:
     one = packed("one", CHATS[:3])
     shard = next((one / "data").iterdir())
@@ -409,163 +293,6 @@ def test_a_dataset_three_times_is_its_inputs_three_times(tmp_path: Path) -> None
         again = repack([Path("new")], Path("again"), {"max_length": 3_000, "packing": "best-fit"})
         assert again.counts.copies == 12
         assert not verify_dataset(Path("again"), ["a.jsonl", "b.jsonl"]).total
-
-
-def many() -> list[Json]:
-    """Records of which some are equal, refused, noted, without reasoning or not to be trained."""
-    said = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]
-    reasoned, flagged = {**said[1], "reasoning_content": "+"}, {**said[1], "weight": 0}
-    found = [*CHATS, *({**chat, "id": f"{chat['id']} again"} for chat in CHATS[:2])]
-    for at in range(4):
-        asked: Json = {"role": "user", "content": f"{at}+2?"}
-        kinds: dict[str, list[Json]] = {
-            "bad": [{"role": "no"}],
-            "bare": [asked, *said[1:], said[0], reasoned],
-            "none": [asked, flagged],
-        }
-        found += ({"id": f"{kind} {at}", "messages": each} for kind, each in kinds.items())
-        found.append({**CHATS[at], "id": f"odd {at}", "what": {"is": at}})
-    return found
-
-
-@pytest.mark.parametrize("share", [":2.25", ":0.5", "#5", "#37"])
-@pytest.mark.long
-def test_a_share_of_a_dataset_is_that_share_of_its_inputs(share: str, tmp_path: Path) -> None:
-    """With all that is counted, in the first of messages that were left out before."""
-    opens = str(FIXTURES / "templates/thinking_prompt.jinja")
-    plain = replace(PLAIN, on_error="skip", ignore_fields=("what",))
-    divided = replace(plain, max_length=1_000, split=("test=0.3",), chat_template=opens)
-    joined = replace(plain, layout="npass", packing=True, max_length=7_000, dedup="exact")
-    with chdir(tmp_path):
-        write(many())
-        for old, given_ in (
-            (divided, {"loss_weights": "message"}),
-            (joined, {}),
-            (plain, {"max_length": 900}),
-        ):
-            here, fresh_options = run(unit_bytes=30_000), replace(old, **given_)
-            pack_files(["a.jsonl"], Path("old"), old, overwrite=True, run=here)
-            new = repack([Path(f"old{share}")], Path("new"), given_, overwrite=True)
-            one = f"a.jsonl{share}"
-            fresh = pack_files([one], Path("fresh"), fresh_options, overwrite=True, run=here)
-            assert samples(Path("new"), new) == samples(Path("fresh"), fresh)
-            assert left_out(Path("new")) == left_out(Path("fresh"))
-            assert replace(new.counts, rows=0) == replace(fresh.counts, rows=0)
-            assert new.blend == fresh.blend
-            assert old.packed or shards(Path("new")) == shards(Path("fresh"))
-            findings = verify_dataset(Path("new"), ["a.jsonl"])
-            assert (findings.total, findings.warnings) == (0, []), findings.listed
-            counted = read_manifest(Path("old")).counts
-            assert counted.rejects.keys() >= {"role", "nothing-to-train"}
-            assert old is joined or counted.notes
-            assert old is not divided or (counted.missing_reasoning and counted.left_out)
-
-
-def noted() -> list[Json]:
-    """Records with an answer that is kept as context, and with one that a template hides."""
-    call = {"function": {"name": "look_up", "arguments": "{}"}, "id": "c", "type": "function"}
-    found = []
-    for at in range(6):
-        asked: Json = {"role": "user", "content": f"{at}+2?"}
-        hidden = {"role": "assistant", "content": "", "tool_calls": [call], "train": False}
-        told = {"role": "tool", "content": f"{at + 2}", "tool_call_id": "c"}
-        kept = {"role": "assistant", "content": f"{at}<|im_end|>"}
-        bare, answer = ({"role": "assistant", "content": f"{at}{more}"} for more in ("", "."))
-        found += [[asked, hidden, told, answer], [asked, kept, asked, answer], [asked, kept]]
-        found += [[asked, kept, asked, bare, asked, hidden, told, answer]]
-    return [{"id": str(at), "messages": each} for at, each in enumerate(found)]
-
-
-@pytest.mark.parametrize("share", [":2.5", "#9"])
-@pytest.mark.parametrize("max_length", [None, 40])
-def test_what_rendered_views_tell_is_counted_for_a_share(
-    share: str, max_length: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without it, the counts of a share would be wrong, which is refused."""
-    message = "{{ '<|im_start|>' ~ m.role ~ '\\n' ~ m.content ~ '<|im_end|>\\n' }}"
-    prompt = "{{ '<|im_start|>assistant\\n' if add_generation_prompt }}"
-    options = replace(
-        PLAIN,
-        chat_template="{% for m in messages %}" + message + "{% endfor %}" + prompt,
-        on_error="skip",
-        on_message_error="context",
-        max_length=max_length,
-    )
-    with chdir(tmp_path):
-        write(noted())
-        old = pack_files(["a.jsonl"], Path("old"), options)
-        new = repack([Path(f"old{share}")], Path("new"), {})
-        fresh = pack_files([f"a.jsonl{share}"], Path("fresh"), options)
-        assert old.counts.notes.keys() >= {"hidden-answer", "kept stop-token"}
-        assert bool(old.counts.left_out) == (max_length is not None)
-        assert samples(Path("new"), new) == samples(Path("fresh"), fresh)
-        assert replace(new.counts, rows=0) == replace(fresh.counts, rows=0)
-        assert not verify_dataset(Path("new"), ["a.jsonl"]).total
-        monkeypatch.setattr(records_again, "OF_VIEWS", ())
-        with pytest.raises(FormatError, match="of notes, or of untrained answers, that its"):
-            repack([Path(f"old{share}")], Path("other"), {})
-
-
-@pytest.mark.parametrize(
-    ("options", "directories", "said"),
-    [
-        ({"dedup": "exact"}, ["old", "old"], "^old: packed with --dedup exact, which chose among"),
-        ({"sample": 4}, ["old", "old"], "^old: packed with --sample 4, which chose among"),
-        ({"sample": 4}, ["old:2"], "^old: a share of a dataset with shares of inputs, or a sample"),
-    ],
-)
-def test_what_rows_do_not_tell_is_not_chosen_by(
-    options: Json, directories: list[str], said: str, tmp_path: Path
-) -> None:
-    with chdir(tmp_path):
-        write(CHATS[:6])
-        pack_files(["a.jsonl"], Path("old"), replace(PLAIN, **options), run=run())
-        with pytest.raises(UsageError, match=said):
-            repack(directories, Path("new"), {})
-
-
-@pytest.mark.long
-def test_other_splits_need_the_inputs(tmp_path: Path) -> None:
-    with chdir(tmp_path):
-        write(CHATS[:6])
-        pack_files(["a.jsonl"], Path("old"), replace(PLAIN, split=("test=0.3",)), run=run())
-        given_ = {"split": ("test=0.2",)}
-        repack([Path("old")], Path("shuffled"), {"shuffle": True})
-        with pytest.raises(UsageError, match="expected a dataset that is not shuffled"):
-            repack([Path("shuffled")], Path("new"), given_)
-        write(CHATS[:7])
-        with pytest.raises(UsageError, match=r"^--split: a\.jsonl is missing, or was altered "):
-            repack([Path("old")], Path("new"), given_)
-        repack([Path("old")], Path("new"), {"split": ("test=0.3",)})
-        twins = [{**chat, "id": "twin"} for chat in CHATS[:6]]
-        write(twins)
-        pack_files(["a.jsonl"], Path("twins"), PLAIN, run=run())
-        with pytest.raises(FormatError, match="several conversations have the id 'twin'"):
-            repack([Path("twins")], Path("new twins"), {"split": ("test=0.5",)})
-
-
-@pytest.mark.long
-def test_other_splits_are_those_of_packing_afresh(tmp_path: Path) -> None:
-    """With copies, of packed rows, of calls, and with weights and splits before."""
-    with chdir(tmp_path):
-        write([*CHATS[:5], *({**chat, "weight": 0.5} for chat in CHATS[5:])])
-        for old, name in (
-            (replace(PLAIN, max_length=4_000, packing=True, split=("b=0.3",)), "a.jsonl:1.5"),
-            (replace(PLAIN, layout="npass", dedup="exact", split=("b=0.7",)), "a.jsonl"),
-        ):
-            compare(old, {"split": ("a=0.4", "c=0.1")}, inputs=[name])
-        write(agents(12, bad=False), "calls.jsonl")
-        compare(PLAIN, {"split": ("a=0.4",)}, inputs=["calls.jsonl:2"])
-
-
-def test_what_is_left_out_of_copies_stops_it(tmp_path: Path) -> None:
-    with chdir(tmp_path):
-        write(CHATS[:6])
-        pack_files(["a.jsonl:2"], Path("old"), PLAIN, run=run())
-        with pytest.raises(UsageError, match=r"some are copies, of which a message"):
-            repack([Path("old")], Path("new"), {"max_length": 200})
-        repack([Path("old")], Path("new"), {"max_length": 2_500})
-        assert not verify_dataset(Path("new"), ["a.jsonl"]).total
 
 
 # --- weights -----------------------------------------------------------------------------

@@ -6,9 +6,12 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tokenizers
+from runs import OPTIONS, chats
+from runs import run as settings
 from two_turns import SPECIAL, _filled, _manifest, _sha256
 
 from reasonpack.choices import ShardFormat
@@ -18,6 +21,8 @@ from reasonpack.rows.sample import Sample
 from reasonpack.rows.schema import schema
 from reasonpack.rows.shard import write_shard
 from reasonpack.rows.table import row_groups
+from reasonpack.run.pack import pack_files
+from tests.changed import replace
 
 
 @pytest.fixture(scope="session")
@@ -77,3 +82,17 @@ def inspect(capfdbinary: pytest.CaptureFixture[bytes]) -> Callable[..., tuple[in
         return status, out.decode(), err.decode()
 
     return call
+
+
+@pytest.fixture(scope="module", params=["packed", "npass", "arrow"])
+def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp(request.param)
+    (folder / "chats.jsonl").write_bytes(chats(bad=False))
+    change: dict[str, Any] = {
+        "packed": {},
+        "npass": {"layout": "npass", "packing": False},
+        "arrow": {"format": "arrow", "compression": None},
+    }[request.param]
+    options = replace(OPTIONS, **change)
+    pack_files([str(folder / "chats.jsonl")], folder / "out", options, run=settings())
+    return folder / "out"

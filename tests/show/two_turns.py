@@ -27,6 +27,8 @@ from reasonpack.show.row import RowData, read_rows
 SPECIAL = ("<u>", "<a>", "<e>", "<think>", "</think>")
 H, T, R_IN, R_OUT = Kind
 Part = tuple[Kind, int, str]
+SECOND_PROMPT = "<u>Hi<e>\n<a>Hé<e>\n<u>a\x1b[1m\tb\u202e<e>\n<a>"
+"""The prompt of the second answer."""
 
 NO_HASH = "0" * 64
 HASHES = {"sha256", "tokenizer_sha256", "template_sha256", "plan_sha256", "content_hash"}

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from small_templates import CONTENT, PROMPT, TEMPLATES, THOUGHT, chatml, learned, of_fixture
+from small_templates import CONTENT, TEMPLATES, chatml, learned, of_fixture
 
 from reasonpack.templates.behaviour import Behaviour
 from reasonpack.templates.forms import Forms
@@ -135,52 +135,6 @@ def test_fixture_is_learned(fixture: str) -> None:
 
 def test_every_fixture_has_its_expectation() -> None:
     assert sorted(EXPECTED) == sorted(path.stem for path in TEMPLATES.glob("*.jinja"))
-
-
-def test_reasoning_field_is_found() -> None:
-    assert learned(chatml(THOUGHT + CONTENT)).forms == Forms(("reasoning",))
-
-
-def test_reasoning_may_be_read_from_the_content_alone() -> None:
-    source = chatml("{{ m.content.split('</think>')[-1] if not loop.last else m.content }}")
-    found = learned(source)
-    assert found.forms.inline == "<think>\n{}\n</think>\n\n"
-    assert (found.opener, found.closer) == ("<think>\n", "\n</think>\n\n")
-    assert not found.kept_after_user
-
-
-def test_reasoning_may_be_a_part_of_the_content() -> None:
-    parts = (
-        "{% if m.content is string %}{{ m.content }}{% else %}{% for p in m.content %}"
-        "{{ '[THINK]' ~ p.thinking ~ '[/THINK]' if p.type == 'thinking' else p.text }}"
-        "{% endfor %}{% endif %}"
-    )
-    found = learned(chatml(parts))
-    assert found.forms.parts
-    assert (found.opener, found.closer) == ("[THINK]", "[/THINK]")
-
-
-def test_delimiters_that_are_never_shown_follow_from_a_prompt_that_opens() -> None:
-    dropped = "{{ m.content.split('</think>')[-1] }}"
-    opened = PROMPT.replace("assistant\n", "assistant\n<think>\n")
-    found = learned(chatml(dropped, prompt=opened))
-    assert (found.prompt_opener, found.opener, found.closer) == ("<think>\n", "", "\n</think>\n\n")
-    assert not found.shows_reasoning
-    opened = opened.replace("<think>\n", "<think>")
-    assert learned(chatml(dropped, prompt=opened)).closer == "</think>"
-    assert learned(chatml(dropped)).closer == ""  # nothing says where reasoning would begin
-
-
-def test_what_is_closed_before_it_begins_is_no_reasoning() -> None:
-    assert learned(chatml("{{ '<think></think>' ~ m.content }}")).closer == ""
-
-
-def test_empty_message_beside_a_call_is_avoided() -> None:
-    """As DeepSeek-R1: a content, even an empty one, is a message of its own."""
-    calls = "{{ '<tool_call>' ~ m.tool_calls | tojson ~ '<|im_end|>\n' if m.tool_calls }}"
-    content = "{% if m.content is not none %}{{ m.content }}<|im_end|>\n{% endif %}"
-    source = chatml(calls + content, end="")
-    assert learned(source).forms.empty_content is None
 
 
 def test_stop_may_be_what_begins_the_next_message() -> None:
