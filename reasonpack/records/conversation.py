@@ -163,7 +163,7 @@ def conversation_of(
         raise wrong_type("", type(record).__name__, "an object", fix=fix)
     notes: tuple[str, ...] = ()
     if reading.renamed:
-        record, notes = renamed(record, reading.renamed, "", known=READ | frozenset(REASONING))
+        record, notes = renamed(record, reading.renamed, "", known=READ | OF_THE_END | {*REASONING})
     refuse_whole(record, reading.ignored)
     refuse_failed(record, reading.ignored)
     left = [f"record.{name}" for name in present(record, MEDIA_FIELDS)]

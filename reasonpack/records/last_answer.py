@@ -25,6 +25,7 @@ UNFINISHED = {
     *("pause_turn", "timeout", "model_context_window_exceeded", "refusal", "repetition"),
     *("safety", "recitation", "blocklist", "prohibited_content", "malformed_function_call"),
     *("guardrail_intervened", "content_filtered", "insufficient_system_resource", "aborted"),
+    *("canceled", "failure"),
 }
 """Values of `finish_reason` which say that the model wrote no stop token."""
 TRUNCATED = ("truncated", "is_truncated")
@@ -48,6 +49,12 @@ def cut_of(fields: Mapping[str, Any]) -> dict[str, str]:
     return {"finish_reason": "length"} if cut else {}
 
 
+def ended_early(fields: Mapping[str, Any], ignored: Container[str]) -> dict[str, str]:
+    """Return what stays of an ignored `status`: that the model was cut off before it stopped."""
+    status = str(fields.get("status")).lower() if "status" in ignored else ""
+    return {"status": "incomplete"} if status in UNFINISHED else {}
+
+
 def is_cut(fields: Mapping[str, Any]) -> bool:
     """Return whether a sample or message says that the model was cut off before it stopped."""
     return any(end.lower() in UNFINISHED for end in ends_of(fields).values())
@@ -65,7 +72,7 @@ def refuse_failed(
     """
     status, error = fields.get("status"), fields.get("error")
     found = {"status": status} if str(status).lower() in _FAILED else {}
-    found |= {"error": error} if error and not isinstance(error, bool) else {}
+    found |= {"error": error} if error and type(error) not in (int, float) else {}
     for key, value in found.items():
         option = f"{name}.{key}" if name else key
         if option not in ignored:

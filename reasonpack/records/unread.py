@@ -186,12 +186,17 @@ def refuse_whole(
             fix = f"pass --ignore-fields {option} if the model saw none"
             raise media(at, f"{key} of the record", otherwise=fix)
         if value == _NOT_TRAINED[key]:
-            what = f"got {str(value).lower()}, with which it is not trained, expected none"
-            fix = f"Leave it out (--on-error skip), or pass --ignore-fields {option} to train it."
-            raise RecordError("weight", at, what, fix=fix)
-    if isinstance(inner := fields.get("overrides"), dict):
-        below = f"{name}.overrides" if name else "overrides"
-        refuse_whole(inner, ignored, step(path, "overrides"), below)
+            raise _not_trained(value, at, option)
+    inner, option = fields.get("overrides"), f"{name}.overrides" if name else "overrides"
+    for key, value in inner.items() if isinstance(inner, dict) and option not in ignored else ():
+        if key in _NOT_TRAINED and value == _NOT_TRAINED[key]:
+            raise _not_trained(value, step(step(path, "overrides"), key), option)
+
+
+def _not_trained(value: object, path: str, option: str) -> RecordError:
+    what = f"got {str(value).lower()}, with which it is not trained, expected none"
+    fix = f"Leave it out (--on-error skip), or pass --ignore-fields {option} to train it."
+    return RecordError("weight", path, what, fix=fix)
 
 
 def _last_role(messages: object) -> str | None:

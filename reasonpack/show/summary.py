@@ -156,7 +156,7 @@ NOTES: Mapping[str, str] = {
     "copied-context": "calls that are copied context, and are not trained",
     "empty-generation": "calls whose answer is empty, and is not trained",
     "lacking": "trained calls without values that others have, NaN in the column",
-    "failed-call": "calls that failed, without an answer",
+    "failed-call": "calls that failed, and are not trained",
     "no-call": "records in which no model answered, and nothing is trained",
     "history-flag": "messages of prompts that are flagged as trained, but are only context",
     "cut-off": "calls whose ids end where a service cut them off, which are trained so",

@@ -31,7 +31,7 @@ from reasonpack.verify.answers import (
 from reasonpack.verify.chat import Chat, Json, NotChecked, Reading, Refused, known_shape
 from reasonpack.verify.fields import EMPTY, check_whole, renamed, without_path
 from reasonpack.verify.harness_logs import calls_of_harness
-from reasonpack.verify.names import FLAGS, TOOLS, is_of_model
+from reasonpack.verify.names import FLAGS, OF_THE_END, TOOLS, is_of_model
 from reasonpack.verify.reader import read_chat
 
 _PROMPT_IDS = ("prompt_token_ids", "prompt_ids")
@@ -124,7 +124,7 @@ def _with_options(record: Json, reading: Reading) -> Json:
             record = without_path(record, [first, *more])
     if any(name.split(".")[0] in _LEVELS for name in reading.renamed):
         raise NotChecked("a renamed field within a request or a response")
-    known = {*_OF_A_CALL, *_LOGPROBS, *_MASK, *_VALUES, *_ASKED, *_CONTEXT, "request"}
+    known = {*_OF_A_CALL, *_LOGPROBS, *_MASK, *_VALUES, *_ASKED, *_CONTEXT, "request", *OF_THE_END}
     return renamed(record, reading.renamed, known)
 
 

@@ -47,16 +47,20 @@ def without_nulls(value: Any, kept: Sequence[str] = ()) -> Any:
     return [without_nulls(each, kept) for each in value] if isinstance(value, list) else value
 
 
-def without_path(value: Any, names: Sequence[str]) -> Any:
-    """Copy a value without the field at a path of keys, in each element where a list is met."""
+def without_path(value: Any, path: Sequence[str]) -> Any:
+    """Copy a value without the field at a path of keys, in each element where a list is met.
+
+    Of a status after which the model wrote no stop, this stays.
+    """
     if isinstance(value, list):
-        return [without_path(each, names) for each in value]
-    if not isinstance(value, dict) or names[0] not in value:
+        return [without_path(each, path) for each in value]
+    if not isinstance(value, dict) or path[0] not in value:
         return value
-    first, *more = names
-    if not more:
-        return {key: one for key, one in value.items() if key != first}
-    return {**value, first: without_path(value[first], more)}
+    first, *more = path
+    if more:
+        return {**value, first: without_path(value[first], more)}
+    cut = first == "status" and str(value[first]).lower() in names.CUT
+    return {**all_but(value, path), **({"status": "incomplete"} if cut else {})}
 
 
 def is_finite(value: Any) -> bool:
@@ -208,7 +212,11 @@ def check_whole(sample: Json) -> None:
         name in one and one[name] == no for one in found for name, no in names.REMOVED.items()
     )
     error = sample.get("error")
-    if out or str(sample.get("status")).lower() in names.FAILED or (error and error is not True):
+    if (
+        out
+        or str(sample.get("status")).lower() in names.FAILED
+        or (error and type(error) not in (int, float))
+    ):
         raise Refused("a sample that failed, or is to be left out")
 
 

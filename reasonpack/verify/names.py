@@ -20,6 +20,7 @@ ROLES = {
 }
 CALL_ROLES = ("tool_call", "function_call")
 ENDS = ("finish_reason", "stop_reason", "done_reason", "native_finish_reason")
+LIMITED = ("truncated", "is_truncated")  # flags of a sample that was cut off at a limit of tokens
 ARGUMENTS = ("arguments", "args", "input", "parameters")
 CONTAINERS = ("messages", "conversations", "conversation")
 BLOCKS = ("reasoning_details", "thinking_blocks", "reasoning_items", "reasoningContentBlocks")
@@ -33,6 +34,8 @@ OF_A_MESSAGE |= {*REASONING, *FLAGS, *ENDS, "prefix", "partial"}
 """Known names of a message's fields that `--field` may rename to."""
 OF_A_RECORD = {*CONTAINERS, *MEDIA, "prompt", "completion", "id", "system"}
 OF_A_RECORD |= {*TOOLS, *REASONING, "chat_template_kwargs", "enable_thinking"}
+OF_THE_END = {*ENDS, *LIMITED, "status", "error"}
+OF_A_RECORD |= OF_THE_END
 """Known names of a record's fields, likewise."""
 READ = {"role", "from", "content", "value", "tool_calls", "function_call", "channel", "type"}
 READ |= {*REASONING, *BLOCKS, *FLAGS, *MEDIA, "provider_specific_fields", "train_detail"}
@@ -70,11 +73,17 @@ CUT = {
     *("abort", "cancelled", "error", "in_progress", "interrupted", "pause_turn", "timeout"),
     *("model_context_window_exceeded", "refusal", "repetition", "safety", "recitation"),
     *("blocklist", "prohibited_content", "malformed_function_call", "guardrail_intervened"),
-    *("content_filtered", "insufficient_system_resource", "aborted", "failed", "truncated"),
+    *(
+        "content_filtered",
+        "insufficient_system_resource",
+        "aborted",
+        "failed",
+        "truncated",
+        "canceled",
+        "failure",
+    ),
 }
 """Reasons for which an answer ended without a stop token of the model."""
-LIMITED = ("truncated", "is_truncated")
-"""Flags of a sample that was cut off at a limit of tokens."""
 FAILED = {"abort", "aborted", "cancelled", "canceled", "error", "failed", "failure", "timeout"}
 """Values of a sample's status with which it is not trained."""
 REMOVED = {"remove_sample": True, "mask_sample": True, "set_advantage_to_zero": True}

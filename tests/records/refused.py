@@ -202,6 +202,12 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         )
         for status in ("aborted", "Failed")
     },
+    "a sample with a flag of an error": (
+        {"messages": [ASK, ANSWER], "error": True},
+        "weight",
+        "error: got 'True', so its generation failed, expected a whole sample",
+        "Leave it out (--on-error skip), or pass --ignore-fields error to train it.",
+    ),
     "a sample with an error": (
         {"prompt": [ASK], "completion": [ANSWER], "error": {"error": "ToolError"}},
         "weight",

@@ -288,7 +288,7 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         ids(overrides={"set_advantage_to_zero": True}),
         "weight",
         "overrides.set_advantage_to_zero: got true, with which it is not trained",
-        "--ignore-fields overrides.set_advantage_to_zero to train it",
+        "--ignore-fields overrides to train it",
     ),
     "a sample that was aborted": (
         {"tokens": [5, 6, 7], "response_length": 1, "status": "aborted"},

@@ -19,7 +19,7 @@ CUT = [
     ("is_truncated", True),
     ("stop_reason", "length"),
 ]
-WHOLE = [("status", "completed"), ("truncated", False), ("error", None), ("error", False)]
+WHOLE = [("status", "completed"), ("truncated", False), ("error", False), ("error", 0.5)]
 
 
 def test_tokens_as_logged() -> None:

@@ -226,6 +226,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "a sample of status aborted": ("--ignore-fields status",),
     "a sample of status Failed": ("--ignore-fields status",),
     "a sample with an error": ("--ignore-fields error",),
+    "a sample with a flag of an error": ("--ignore-fields error",),
     "a request under another name": ("--field inputs=request --field outputs=response",),
     "reasoning that is a list, in a wrapper": (
         "--ignore-fields provider_specific_fields.reasoning_content",

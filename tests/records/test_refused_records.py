@@ -80,6 +80,7 @@ UNSEEN = {
     "a sample of status Failed",
     "a sample of status aborted",
     "a sample that is to be removed",
+    "a sample with a flag of an error",
     "a sample with an error",
     "an answer with nothing in it",
     "reasoning after text",

@@ -328,6 +328,27 @@ def test_fields_are_left_out_and_renamed_as_told(form: str) -> None:
     assert (found[0].reward, found[0].weight) == (None, 3 if form == "alone" else 1)
 
 
+FAILED: dict[str, Any] = {
+    "status": {"messages": [ASK], "response": ANSWER, "status": "aborted"},
+    "response.status": {"messages": [ASK], "response": {"status": "failed", "output": [ITEM]}},
+    "choices.error": {"messages": [ASK], "choices": [
+        {"message": ANSWER, "error": {"code": 502}, "finish_reason": "error"}]},
+    "calls.status": {"calls": [{"messages": [ASK], "response": "4", "status": "Cancelled"}]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAILED)
+def test_a_failed_sample_that_is_trained_has_no_stop(name: str) -> None:
+    line, told = json.dumps(FAILED[name]).encode(), {"ignored": frozenset([name])}
+    with pytest.raises(RecordError, match=f"--ignore-fields {name} to train it"):
+        packing.read_calls(Record("x:1", line))
+    (read,) = packing.read_calls(Record("x:1", line), PackReading(**told))
+    assert read.conversation
+    assert not read.conversation.messages[-1].finished
+    assert f"left-out {name}" in read.notes
+    assert [*map(outcome, read_calls(FAILED[name], Reading(**told), "x:1"))] == [packed(read)]
+
+
 @pytest.mark.parametrize(
     ("record", "kind"),
     [

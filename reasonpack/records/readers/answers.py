@@ -263,13 +263,14 @@ def add_ends(draft: CallDraft, fields: Mapping[str, Any]) -> None:
 
 
 def _responses(response: dict[str, Any], at: Place) -> Answer:
-    items = with_status(response["output"], response.get("status"))
+    own = at.level(response, _RESPONSE)
+    items = with_status(response["output"], own.fields.get("status"))
     return Answer(
         items=items or None,
         place=at.below("output").path,
         is_list=True,
         id=_id_of(response),
-        levels=(at.level(response, _RESPONSE),),
+        levels=(own,),
         failed=not items,
     )
 

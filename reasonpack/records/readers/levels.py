@@ -22,7 +22,7 @@ from reasonpack.records.call_draft import CALL_FLAGS, TOKEN_NAMES, VALUE_NAMES, 
 from reasonpack.records.conversation import READ
 from reasonpack.records.draft import is_absent, without
 from reasonpack.records.harmless import HARMLESS_OF_A_CALL
-from reasonpack.records.last_answer import refuse_failed
+from reasonpack.records.last_answer import ended_early, refuse_failed
 from reasonpack.records.reading import Reading
 from reasonpack.records.renaming import renamed
 from reasonpack.records.side_fields import SIDE_FIELDS
@@ -76,7 +76,7 @@ class Place(Struct, frozen=True):
         place = below or "record."
         left = {key for key in read & fields.keys() if {below + key, place + key} & reading.ignored}
         if left:
-            fields = without(fields, left)
+            fields = without(fields, left) | ended_early(fields, left)
             notes += tuple(f"left-out {below}{key}" for key in sorted(left))
         return Level(reading, self.path, self.name, fields, read, notes)
 

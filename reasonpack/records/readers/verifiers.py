@@ -81,7 +81,7 @@ def _calls(trace: Mapping[str, Any], own: Level, nodes: list[Level]) -> Iterator
     agent = trace.get("agent")
     by_root = any("tools" in node.fields for node in nodes)
     trainable = not (isinstance(agent, dict) and agent.get("trainable") is False)
-    trainable &= trace.get("ok") is not False  # it ended in an error
+    failed = trace.get("ok") is False
     for i, node in enumerate(nodes):
         if not node.fields.get("sampled"):
             continue
@@ -94,7 +94,8 @@ def _calls(trace: Mapping[str, Any], own: Level, nodes: list[Level]) -> Iterator
             [Said(_finished(node.fields["message"], trace, i), f"{node.path}.message")],
             id=f"{trace['id']}:{i}" if isinstance(trace.get("id"), str) else "",
             context={} if is_absent(tools) else {"tool_defs": tools},
-            flags={} if trainable else {"train": False},
+            flags={} if trainable and not failed else {"train": False},
+            notes=["failed-call"] if failed else [],
             places={
                 "prompt": own.below("nodes").path,
                 "completion": node.path,

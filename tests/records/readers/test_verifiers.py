@@ -96,11 +96,16 @@ def test_a_damaged_trace_is_refused(plant: Callable[[Any], None], message: str) 
         read(trace)
 
 
-@pytest.mark.parametrize("said", [{"ok": False}, {"agent": {"trainable": False}}])
-def test_a_trace_that_failed_is_context(said: Any) -> None:
+@pytest.mark.parametrize(
+    ("said", "failed"), [({"ok": False}, 1), ({"agent": {"trainable": False}}, 0)]
+)
+def test_a_trace_that_failed_is_context(said: Any, failed: int) -> None:
     trace = records("verifiers")[0]["traces"][0]
     assert [call.trained for call in read({**trace, "ok": True})] == [True] * 3
-    assert [call.trained for call in read({**trace, **said})] == [False] * 3
+    found = read({**trace, **said})
+    assert [(call.trained, call.notes.get("failed-call", 0)) for call in found] == [
+        (False, failed)
+    ] * 3
 
 
 def test_weights_that_are_left_out() -> None:
