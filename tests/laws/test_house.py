@@ -134,17 +134,14 @@ TESTED_TOGETHER = {
     "records/test_refused_records": "records.no_messages records.value_types",
     "trainers/test_branch_attention": "torch.branch_index torch.gather torch.stock_attention",
     "trainers/test_collator": "torch.flex_masks",
-    "verify/test_calls": "verify.answers verify.harness_logs",
-    "verify/test_against": "verify.match verify.rejects",
-    "verify/test_against_calls": "verify.call_values verify.groups",
-    "verify/test_check": "verify.findings verify.manifest verify.shards",
+    "verify/test_calls": "verify.answers",
+    "verify/test_against": "verify.match",
     "verify/test_command": "cli.verify",
-    "verify/test_sessions": "verify.pi verify.session_calls",
+    "verify/test_sessions": "verify.pi",
     "verify/test_options": "datasets.options",
-    "verify/test_differences": "verify.explain",
-    "verify/test_reader": "verify.chat verify.fields verify.names",
-    "verify/test_rows": "verify.paths verify.rebuilt verify.row",
-    "verify/test_views": "verify.one_view verify.rules",
+    "verify/test_reader": "verify.chat",
+    "verify/test_rows": "verify.row",
+    "verify/test_views": "verify.rules",
 }
 """Tests of modules that have no test file of their own name, as a split would part one behaviour.
 

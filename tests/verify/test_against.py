@@ -137,16 +137,6 @@ def test_one_damage_one_code_against(packed: Packed, code: str, damage: Damage) 
         assert finding.sample in {*FIRST, *SECOND}
 
 
-def test_a_reject_of_another_line_leaves_two_without_a_match(packed: Packed) -> None:
-    reject(lambda line: line.update(where=line["where"] + "9"))(packed)
-    assert packed.compare().counts == {"RP304": 1, "RP306": 1}
-
-
-def test_a_reject_of_other_text_leaves_two_without_a_match(packed: Packed) -> None:
-    reject(lambda line: line.update(record="{}"))(packed)
-    assert packed.compare().counts == {"RP304": 1, "RP306": 1}
-
-
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("code", "damage"),

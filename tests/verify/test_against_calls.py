@@ -2,101 +2,26 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import logged_calls
 import oracle
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from logged_groups import ASKED, KINDS, LOGS, PLAIN, answered, compared, ids, packed, said, written
 from packed_twice import TOKENIZER, Json
 from runs import ROOT, run
 
 from reasonpack.datasets.options import Options
 from reasonpack.errors import NothingPackedError
-from reasonpack.run import calls as packing
 from reasonpack.run.pack import pack_files
-from reasonpack.run.repack import repack
 from reasonpack.verify.check import verify_dataset
-from reasonpack.verify.findings import Findings
 
-LOGS = ROOT / "tests" / "records" / "call_logs"
 LAYOUTS = ["onepass", "npass"]
-
-
-def said(role: str, text: str, **more: Any) -> Json:
-    return {"role": role, "content": text, **more}
-
-
-def ids(group: str, name: str, prompt: list[int], completion: list[int], **more: Any) -> Json:
-    return {
-        "trace_id": group,
-        "id": name,
-        "prompt_ids": prompt,
-        "completion_ids": completion,
-        **more,
-    }
-
-
-def answered(group: str, name: str, history: Sequence[Json], text: str, **more: Any) -> Json:
-    answer = said("assistant", text, reasoning_content="Hm, " + text)
-    return {"trace_id": group, "id": name, "messages": history, "response": answer, **more}
-
-
-ASKED = [said("user", "2+2?")]
-GOING_ON = [*ASKED, said("assistant", "4"), said("user", "And 3+3?")]
-PLAIN = [
-    answered("t", "first", ASKED, "4"),
-    ids("i", "a", [5, 6], [7, 8], weight=0.5),
-    answered("t", "next", GOING_ON, "6"),
-    ids("i", "b", [5, 6], [7, 8]),
-    ids("i", "e", [5, 6], []),
-    ids("i", "c", [5, 6, 7, 8, 9], [10]),
-    answered("t", "again", ASKED, "four", weight=2),
-    ids("i", "d", [5, 6, 7, 8, 9, 10, 11], [12, 13], loss_mask=[0, 1]),
-    ids("i", "a", [5, 6], [7, 8], weight=0.5),
-    answered("t", "retry", GOING_ON, "6"),
-    {"prompt_ids": [5], "completion_ids": [7]},
-]
-"""Retries, equal answers, histories that go on, one call logged twice, an empty generation."""
-VALUES: Json = {"logprobs": [-0.5, -1.5], "advantage": 1, "reward": 2}
-ROLLED_OUT = [
-    ids("r", "a", [5, 6], [7, 8], **VALUES),
-    ids("r", "b", [5, 6], [7, 9], **{**VALUES, "advantage": -1, "reward": None}),
-    ids("r", "c", [5, 6, 7, 9, 4], [7, 8], **{**VALUES, "advantage": [0.25, 0.5]}),
-    ids("r", "d", [5, 6], [7, 9], **{**VALUES, "logprobs": [-1, -2]}),
-    ids("r", "e", [5, 6, 7], [7, 9], **{**VALUES, "advantage": None}),
-]
-PAIRS = [
-    {"id": "p", "trace_id": "p", "messages": ASKED, "chosen": "4", "rejected": "5"},
-    {"id": "q", "trace_id": "p", "messages": GOING_ON, "chosen": "6", "rejected": "6!"},
-]
-KINDS = {"plain": PLAIN, "rolled out": ROLLED_OUT, "pairs": PAIRS}
-
-
-def written(path: Path, records: Sequence[Json]) -> Path:
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return path
-
-
-def packed(folder: Path, records: Sequence[Json], **asked: Any) -> tuple[Path, Path]:
-    source = written(folder / "calls.jsonl", records)
-    options = Options(tokenizer=str(TOKENIZER), on_error="skip", **asked)
-    pack_files([str(source)], folder / "out", options, run=run(unit_bytes=500))
-    return folder / "out", source
-
-
-def compared(out: Path, *sources: Path, **asked: Any) -> Findings:
-    """Compare a dataset, which by itself has to be sound."""
-    assert verify_dataset(out).total == 0
-    return verify_dataset(out, [*map(str, sources)], **asked)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -115,56 +40,10 @@ def test_calls_that_are_kept_apart_may_be_divided(kind: str, limit: int, tmp_pat
     assert findings.checked["samples"] > findings.checked["groups"] == 1
 
 
-def test_columns_that_were_asked_for(tmp_path: Path) -> None:
-    calls = [ids("r", "a", [5, 6], [7, 8], logprobs=[-1, -2]), ids("r", "b", [5, 6], [9])]
-    findings = compared(*packed(tmp_path, calls, call_columns=("logprobs",)))
-    assert (findings.total, findings.unchecked) == (0, {}), findings.listed
-    assert (findings.checked["views"], findings.checked["rejects confirmed"]) == (1, 1)
-
-
-def test_a_value_that_was_dropped_for_want_of_its_column_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("reasonpack.run.waiting_calls.check_columns", lambda *_: [])
-    calls = [ids("r", "a", [5, 6], [7], reward=1, logprobs=[-1])]
-    findings = compared(*packed(tmp_path, calls, call_columns=("logprobs",)))
-    assert [*findings.counts] == ["RP308"], findings.listed
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("scheme", ["message", "turn", "conversation"])
-@pytest.mark.parametrize("kind", ["plain", "pairs"])
-def test_weights_and_splits_of_groups(kind: str, scheme: str, tmp_path: Path) -> None:
-    calls = [call for call in KINDS[kind] if scheme != "turn" or "messages" in call]
-    out, source = packed(tmp_path, calls, loss_weights=scheme, split=("test=0.5",))
-    findings = compared(out, source)
-    assert (findings.total, findings.unchecked) == (0, {}), findings.listed
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("code", ["RP315", "RP316"])
-def test_a_group_in_another_split_and_other_weights_are_found(
-    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if code == "RP315":
-        monkeypatch.setattr(packing, "split_of", lambda *_: "test")
-    else:
-        monkeypatch.setattr(packing.CallGroups, "_weights", lambda _, calls: [0.5] * len(calls))
-    out, source = packed(tmp_path, PLAIN, loss_weights="message", split=("test=0.5",))
-    assert set(compared(out, source).counts) == {code}
-
-
 def test_an_id_that_no_integer_type_holds_is_a_reject(tmp_path: Path) -> None:
     calls = [ids("r", "a", [5, 6], [7]), ids("r", "b", [5, 6], [10**20])]
     findings = compared(*packed(tmp_path, calls))
     assert (findings.total, findings.checked["rejects"]) == (0, 1), findings.listed
-
-
-def test_a_list_of_calls_with_ids_of_both_in_one_is_read(tmp_path: Path) -> None:
-    calls = [{"tokens": [5, 6, 7], "response_length": length} for length in (1, 2)]
-    out, source = packed(tmp_path, [{"steps": calls}])
-    findings = compared(out, source)
-    assert (findings.total, findings.unchecked) == (0, {}), findings.listed
 
 
 def test_a_group_whose_messages_have_weights_is_no_duplicate_of_one_without(tmp_path: Path) -> None:
@@ -172,11 +51,6 @@ def test_a_group_whose_messages_have_weights_is_no_duplicate_of_one_without(tmp_
     calls[1]["response"]["weight"] = 2
     findings = compared(*packed(tmp_path, calls, dedup="exact"))
     assert (findings.total, findings.checked["rejects"]) == (0, 1), findings.listed
-
-
-def test_a_call_is_logged_twice_however_its_reward_is_written(tmp_path: Path) -> None:
-    out, source = packed(tmp_path, [ids("r", "a", [5], [7], reward=one) for one in (0, 0.0)])
-    assert compared(out, source).total == 0
 
 
 @pytest.mark.parametrize("seed", [2, 3])
@@ -227,52 +101,6 @@ def test_groups_that_are_too_long(overlong: str, tmp_path: Path) -> None:
     findings = compared(out, source)
     assert (findings.total, findings.unchecked) == (0, {}), findings.listed
     assert findings.checked["rejects confirmed"] == (1 if overlong == "split" else 6)
-
-
-@pytest.mark.long
-def test_groups_that_were_packed_again(tmp_path: Path) -> None:
-    """Of one name in two datasets, or twice in one, they are apart; so is each session."""
-    other = [{**call, "id": f"{n}", "response": said("assistant", "4!")} for n, call in
-             enumerate(PLAIN) if "messages" in call]  # fmt: skip
-    (tmp_path / "other").mkdir()
-    one, first = packed(tmp_path, PLAIN)
-    two, second = packed(tmp_path / "other", other)
-    repack([f"{one}:2", two], tmp_path / "both", {"shuffle": True})
-    repack([tmp_path / "both", one], tmp_path / "again", {})
-    for out, sources in (("both", (first, second)), ("again", (first, second, first))):
-        findings = compared(tmp_path / out, *sources)
-        assert (findings.total, findings.unchecked) == (0, {}), findings.listed
-    assert findings.checked["views"] == 2 * 9 + 4 + 9
-    other[0]["response"]["content"] = "5"
-    changed = written(tmp_path / "changed.jsonl", other)
-    assert set(compared(tmp_path / "both", first, changed).counts) == {"RP309"}
-    pi = LOGS / "pi.jsonl"
-    pack_files([str(pi)], tmp_path / "pi", Options(tokenizer=str(TOKENIZER)))
-    repack([tmp_path / "pi"], tmp_path / "pi again", {})
-    assert not compared(tmp_path / "pi again", pi).unchecked
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("form", ["gzip", "list", "parquet"])
-def test_any_file_is_compared(form: str, tmp_path: Path) -> None:
-    """Records that cannot be looked up are spread; nothing of that is left."""
-    path, calls = tmp_path / f"calls.{form}", [ids("g", f"{n % 3}", [5], [7 + n]) for n in range(6)]
-    calls = [{**each, "trace_id": f"{n % 2}"} for n, each in enumerate(calls)]
-    if form == "parquet":
-        pq.write_table(pa.Table.from_pylist(calls), path)
-    else:
-        whole = json.dumps(calls) if form == "list" else "\n".join(map(json.dumps, calls))
-        path.write_bytes(gzip.compress(whole.encode()) if form == "gzip" else whole.encode())
-    (tmp_path / "temporary").mkdir()
-    pack_files([str(path)], tmp_path / "out", Options(tokenizer=str(TOKENIZER)))
-    before = tempfile.tempdir
-    try:
-        tempfile.tempdir = str(tmp_path / "temporary")
-        findings = compared(tmp_path / "out", path)
-    finally:
-        tempfile.tempdir = before
-    assert (findings.total, findings.unchecked, findings.checked["groups"]) == (0, {}, 2)
-    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 @pytest.mark.long
@@ -357,12 +185,6 @@ def test_samples_in_any_shards_are_compared_all_or_some(layout: str, tmp_path: P
     for sample in (None, 3):
         findings = compared(out, source, sample=sample)
         assert (findings.total, findings.unchecked) == (0, {}), findings.listed
-
-
-def test_some_groups_are_compared(tmp_path: Path) -> None:
-    findings = compared(*packed(tmp_path, PLAIN), sample=1)
-    assert (findings.total, findings.checked["packed"]) == (0, 3)
-    assert findings.checked["groups"] <= 2  # those without the field are read for their ids
 
 
 # --- anything ------------------------------------------------------------------------------------

@@ -306,15 +306,6 @@ def test_the_usual_shapes_are_checked(record: Any) -> None:
     assert [*map(outcome, found)] == [*map(packed, read)]
 
 
-@pytest.mark.parametrize("path", CALL_LOGS, ids=[path.stem for path in CALL_LOGS])
-def test_the_logs_of_each_format_are_checked(path: Path) -> None:
-    """All but session files, of which `test_sessions` tells."""
-    for line in path.read_bytes().splitlines():
-        read = packing.read_calls(Record("x:1", line))
-        found = read_calls(json.loads(line), Reading(), "x:1")
-        assert [*map(outcome, found)] == [*map(packed, read)]
-
-
 @pytest.mark.parametrize("form", ["alone", "calls"])
 def test_fields_are_left_out_and_renamed_as_told(form: str) -> None:
     call: Any = {"messages": [ASK], "response": ANSWER, "reward": 2, "score": 3}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from test_views import ASK, END, STOPS, USER, rules, said, template, views
+from text_views import ASK, END, STOPS, USER, rules, said, template, views
 
 from reasonpack.verify.chat import Message, Refused
 from reasonpack.verify.marks import marked

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_against_calls import KINDS, LOGS, answered, ids, packed, said
+from logged_groups import KINDS, LOGS, answered, ids, packed, said
 
 from reasonpack.records import group_index, record_places
 from reasonpack.records.calls import Call

@@ -8,10 +8,6 @@ from typing import Any
 import pytest
 from packed_twice import FIXTURES, Json
 
-from reasonpack.records.harmless import HARMLESS
-from reasonpack.records.last_answer import ENDS
-from reasonpack.records.unread import CONTINUED
-from reasonpack.verify import names
 from reasonpack.verify.chat import Chat, Message, NotChecked, Reading, Refused
 from reasonpack.verify.reader import read_chat
 
@@ -32,22 +28,6 @@ def said(content: Any, **fields: Any) -> Json:
 
 def blocks(*parts: Json) -> Json:
     return said([*parts, {"type": "text", "text": "B"}])
-
-
-# --- the schema and the reader name the same -----------------------------------------------------
-
-
-def test_roles_are_those_of_the_schema() -> None:
-    assert sorted(names.ROLES) == sorted(SCHEMA["$defs"]["role"]["enum"])
-    answers = {name for name, role in names.ROLES.items() if role == "assistant"}
-    assert answers == set(SCHEMA["$defs"]["answer"]["anyOf"][1]["properties"]["role"]["enum"])
-
-
-def test_fields_are_those_of_the_schema() -> None:
-    fields = set(SCHEMA["$defs"]["message"]["properties"])
-    flags = {name for name in fields if "enum" in SCHEMA["$defs"]["message"]["properties"][name]}
-    assert set(names.FLAGS) == flags | {*names.WEIGHTS}
-    assert fields <= names.READ | names.HARMLESS
 
 
 # --- shapes --------------------------------------------------------------------------------------
@@ -78,11 +58,6 @@ def test_reasoning_in_every_place(message: Json) -> None:
     assert (read.reasoning, read.content, read.cut, read.trained) == ("A", "B", False, True)
     inline = "</think>" in str(message)
     assert read.verbatim == (message.get("content", message.get("value")) if inline else None)
-
-
-@pytest.mark.parametrize("name", names.FLAGS)
-def test_every_flag_is_heard(name: str) -> None:
-    assert [answer(said("B", **{name: value})).trained for value in (0, 1)] == [False, True]
 
 
 def test_a_thought_that_repeats_the_answer_is_none() -> None:
@@ -261,63 +236,6 @@ def test_the_last_turn_alone() -> None:
         Reading(trained_answers="last-turn"),
     )
     assert [each.trained for each in chat.messages] == [False, False, False, True, True]
-
-
-def test_fields_that_the_run_left_out_or_renamed() -> None:
-    assert answer(said("B", cot="A"), renamed={"cot": "reasoning_content"}).reasoning == "A"
-    assert answer(said("B", cot="A"), ignored=frozenset({"cot"})).reasoning == ""
-    assert answer(said("B", plan="A"), template="{{ message.plan }}").more == {"plan": "A"}
-    assert answer(said("B", extra={"cot": "A"}), renamed={"extra.cot": "thought"}).reasoning == "A"
-    with pytest.raises(Refused):
-        answer(said("B", cot="A", thought="C"), renamed={"cot": "thought"})
-
-
-@pytest.mark.parametrize(
-    ("name", "fields"),
-    [
-        ("extra.cot", {"extra": {"cot": "A"}}),
-        ("extra", {"extra": {"cot": "A"}}),
-        ("metadata.reasoning", {"metadata": {"reasoning": "A"}}),
-        ("content.cot", {"content": [{"type": "text", "text": "B", "cot": "A"}]}),
-        ("tool_calls.cot", {"tool_calls": [{**CALL, "cot": "A"}]}),
-        ("tool_calls.function.cot", {"tool_calls": [{"function": {**FUNCTION, "cot": "A"}}]}),
-    ],
-)
-def test_fields_within_others_may_be_left_out(name: str, fields: Json) -> None:
-    with pytest.raises(NotChecked):
-        answer({**said("B"), **fields})
-    assert answer({**said("B"), **fields}, ignored=frozenset({name})).content == "B"
-
-
-def test_a_field_that_is_left_out_is_read_where_it_has_a_meaning() -> None:
-    ignored = frozenset({"reasoning", "plan"})
-    read = answer(said("B", reasoning="A", plan="P"), ignored=ignored, template="{{ m.plan }}")
-    assert (read.reasoning, read.more) == ("A", {"plan": "P"})
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"finish_details": {"type": "stop"}, "end_turn": True},
-        {"provider_specific_fields": {"citations": ["x"]}},
-        {"metadata": {"loss": 0.25, "model_slug": "x"}},
-    ],
-)
-def test_fields_that_hold_nothing_to_learn(fields: Json) -> None:
-    assert not answer(said("B", **fields)).cut
-
-
-def test_harmless_fields_are_those_of_packing() -> None:
-    assert HARMLESS - names.READ <= names.HARMLESS <= HARMLESS | names.READ | {*ENDS, *CONTINUED}
-
-
-def test_nulls_of_a_struct() -> None:
-    message = said("", tool_calls=[{"function": {"name": "f", "arguments": {"a": 1, "b": None}}}])
-    assert answer(message).calls[0]["function"]["arguments"] == {"a": 1, "b": None}
-    with pytest.raises(Refused):
-        answer(message, row=True)
-    kept = answer(message, row=True, null_arguments="keep")
-    assert kept.calls[0]["function"]["arguments"] == {"a": 1, "b": None}
 
 
 def test_a_completion_may_be_all_of_a_conversation() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from packed_twice import TOKENIZER
-from test_views import ASK, END, USER, rules, said, views
+from text_views import ASK, END, USER, rules, said, views
 from tokenizers import AddedToken, Tokenizer
 
 from reasonpack.templates.stop import Stop

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 
 import pytest
-from test_views import ASK, END, USER, said, template
+from text_views import ASK, END, USER, said, template
 
 from reasonpack.verify.chat import NotChecked, Reading
 from reasonpack.verify.reader import read_chat
