@@ -68,7 +68,8 @@ def answers_of(record: Json) -> list[Found]:
     last = record.get("messages") or (record.get("request") or {}).get("messages") or [{}]
     answered = isinstance(last, list) and is_of_model(last[-1].get("role") or last[-1].get("from"))
     says_none = {"response", "choices"} & record.keys() or record.get("error")
-    if says_none and not (is_empty or answered):
+    has_ids = any(isinstance(record.get(name), list) for name in (*IDS, "tokens"))
+    if says_none and not (is_empty or answered or has_ids):
         return [(None, FAILED, [])]
     return [(_message("", record) if is_empty else None, "none", [])]
 

@@ -151,8 +151,7 @@ def _calls(record: Json, reading: Reading) -> Iterator[Call]:
         id_ = str(next((each for each in ids if each not in EMPTY), ""))
         id_ += f"#{number}" if id_ and len(answers) > 1 else ""
         if role == FAILED:
-            if {*_PROMPT_IDS, *IDS} & record.keys():
-                check_whole(record)
+            if {*_PROMPT_IDS} & record.keys():
                 raise NotChecked("ids of a call that failed")
             _check_options(_CHANGES, record, request)
             yield Call(id_, None, trained=False)

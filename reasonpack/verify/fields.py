@@ -189,7 +189,8 @@ def ends(raw: Json) -> Json:
         details = place.get("finish_details") or {}
         kind = details.get("type") if isinstance(details, dict) else details
         said |= {"finish_details": kind} if kind else {}
-        said |= {name: place[name] for name in names.ENDS if place.get(name)}
+        texts = {name: place[name] for name in names.ENDS if isinstance(place.get(name), str)}
+        said |= {name: text for name, text in texts.items() if text}
     return said | limit(raw)
 
 

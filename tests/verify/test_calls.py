@@ -222,6 +222,13 @@ READ: dict[str, Any] = {
                                      "prompt_ids": [], "output_ids": []},
     "a multiplied loss": {"prompt_ids": [1], "completion_ids": [2], "loss_multiplier": 0.5},
     "a failed call with its status": {"messages": [ASK], "response": None, "status": "failed"},
+    "a response of null beside ids": {"prompt_ids": [1], "completion_ids": [2], "response": None},
+    "a part of an answer that was cut off": {"messages": [ASK], "response": {"output": [
+        {"type": "message", "role": "assistant", "content": "4", "status": "Incomplete"}]}},
+    "a number as an error": {"tokens": [1, 2], "response_length": 1, "error": 0.5},
+    "an empty text of how it ended": {"messages": [ASK], "response": "4", "finish_reason": "",
+                                      "metadata": {"finish_reason": "length"}},
+    "an empty sample with an error": {"prompt_ids": [1], "completion_ids": [], "error": "m"},
     "an empty sample that was aborted": {"prompt_ids": [1], "completion_ids": [],
                                          "status": "aborted"},
     "a rollout": {"responses_create_params": {"input": [ASK]}, "reward": 1, "response": {"id": "r",
