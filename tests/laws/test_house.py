@@ -132,8 +132,6 @@ def test_a_planted_circle_is_found() -> None:
 TESTED_TOGETHER = {
     "faults/test_terminal": "cli.progress",
     "records/test_refused_records": "records.no_messages records.value_types",
-    "trainers/test_branch_attention": "torch.branch_index torch.gather torch.stock_attention",
-    "trainers/test_collator": "torch.flex_masks",
     "verify/test_calls": "verify.answers",
     "verify/test_against": "verify.match",
     "verify/test_command": "cli.verify",

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
 from typing import Any, get_args
 
 import numpy as np
 import pytest
-
-from tests.changed import replace
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("torch.nn.attention.flex_attention")
@@ -23,7 +20,7 @@ from hypothesis import strategies as st  # noqa: E402
 
 from reasonpack.errors import FormatError, UsageError  # noqa: E402
 from reasonpack.masks import stack  # noqa: E402
-from reasonpack.torch import Collator, FlexMask, MaskForm, build_flex_masks  # noqa: E402
+from reasonpack.torch import Collator, MaskForm, build_flex_masks  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -318,35 +315,6 @@ def test_lists_are_as_good_as_arrays() -> None:
     lists = {name: v.tolist() if hasattr(v, "tolist") else v for name, v in row.items()}
     left, right = Collator(mask="sdpa")([row]), Collator(mask="sdpa")([lists])
     assert all(torch.equal(left[name], right[name]) for name in left)
-
-
-def test_flex_masks_move_count_tokens_and_fail_where_they_are_not_built() -> None:
-    mask = Collator(mask="flex", window=3, pad_to_multiple_of=8)([full_row(CHAIN)])[
-        "attention_mask"
-    ]
-    moved = mask.to("meta", non_blocking=True)
-    assert isinstance(moved, FlexMask)
-    assert moved.visible_until.device.type == moved.position_ids.device.type == "meta"
-    assert int(mask.sum()) == 5
-    assert replace(mask, window=None).build().shape == (1, 1, 8, 8)
-    assert not hasattr(mask, "shape")
-    with pytest.raises(AttributeError, match=r"FlexMask has no 'ndim'.*build_flex_masks\(model\)"):
-        mask.ndim  # noqa: B018
-    assert pickle.loads(pickle.dumps(mask)).tokens == 5  # as workers hand it over
-
-
-def test_the_hook_builds_flex_masks() -> None:
-    class Model(torch.nn.Module):
-        def forward(self, attention_mask: Any = None, **_: Any) -> Any:
-            return attention_mask
-
-    model, made = Model(), Collator(mask="flex")([full_row(BRANCHES)])
-    handle = build_flex_masks(model)
-    assert model(**made).shape == (1, 1, 5, 5)
-    plain = torch.ones(1, 1, 5, 5)
-    assert model(attention_mask=plain) is plain
-    handle.remove()
-    assert model(**made) is made["attention_mask"]
 
 
 @pytest.mark.parametrize("window", [None, {"full_attention": None, "sliding_attention": 2}])
