@@ -99,19 +99,19 @@ class Chats(Work[Record]):
 
     def write(self) -> None:
         """Write the samples of the waiting conversations, in batches."""
-        for first in range(0, len(self.waiting), WRITTEN_AT_ONCE):
-            self._write(self.waiting[first : first + WRITTEN_AT_ONCE])
+        with stage("lay out"):
+            for first in range(0, len(self.waiting), WRITTEN_AT_ONCE):
+                self._write(self.waiting[first : first + WRITTEN_AT_ONCE])
 
     def _write(self, batch: Sequence[_Waiting]) -> None:
         """Lay out some conversations together, and write those that can be packed."""
-        with stage("lay out"):
-            views = self.pieces.look_up([each.views for each in batch])
-            if self.weighs:
-                of = [(each.conversation, each.messages) for each in batch]
-                views = weighed(views, of, self.options.loss_weights)
-            messages = [message for each in batch for message in each.messages]
-            left = self.limits.left_out(messages, views.end)
-            forest = plant(without(views, left.keys()))
+        views = self.pieces.look_up([each.views for each in batch])
+        if self.weighs:
+            of = [(each.conversation, each.messages) for each in batch]
+            views = weighed(views, of, self.options.loss_weights)
+        messages = [message for each in batch for message in each.messages]
+        left = self.limits.left_out(messages, views.end)
+        forest = plant(without(views, left.keys()))
         laid, written = self.laid, list[tuple[str, LaidOut]]()
         for number, each in enumerate(batch):
             own = range(*views.bounds[number : number + 2])
@@ -119,8 +119,7 @@ class Chats(Work[Record]):
             try:
                 if len(left_out) == len(own):
                     raise self.limits.nothing_fits(left_out)
-                with stage("lay out"):
-                    laid_out = self.limits.lay_out(forest, number)
+                laid_out = self.limits.lay_out(forest, number)
             except RecordError as error:
                 self.reject(each.position, each.record, error)
                 continue
@@ -132,8 +131,7 @@ class Chats(Work[Record]):
             written += ((id_, laid_out) for id_ in ids_of_copies(each.conversation.id, each.times))
             split = self.context.split(each.conversation)
             laid.splits += [split] * len(laid_out.samples) * each.times
-        with stage("lay out"):
-            laid.pack(write(forest, written), [laid_out for _, laid_out in written])
+        laid.pack(write(forest, written), [laid_out for _, laid_out in written])
 
 
 def parse(record: Record, reading: Reading) -> Conversation:

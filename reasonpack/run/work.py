@@ -228,7 +228,7 @@ def join_samples(samples: Sequence[Sample], options: Options) -> list[list[int]]
     return pack(
         [sample.length for sample in samples],
         options.max_length,
-        costs=[sample.pairs for sample in samples],
+        costs=[] if options.max_cost is None else [sample.pairs for sample in samples],
         max_cost=options.max_cost,
     )
 
@@ -242,17 +242,22 @@ def without_rows(counts: Counts) -> Counts:
 
 def counts_of_samples(samples: Sequence[Sample]) -> Counts:
     """Count samples and their tokens."""
-    by_kind = np.zeros(len(Kind), np.int64)
-    for each in samples:
-        sizes = np.diff(each.segments.start, append=each.length)
-        by_kind += np.bincount(each.segments.kind, sizes, len(Kind)).astype(np.int64)
-    labels = {kind.label: tokens for kind, tokens in zip(Kind, by_kind.tolist(), strict=True)}
+    if not samples:
+        return Counts()
+    segments = [each.segments for each in samples]
+    lengths = [each.length for each in samples]
+    before = np.repeat(np.cumsum([0, *lengths[:-1]]), [len(each.start) for each in segments])
+    starts = before + np.concatenate([each.start for each in segments])
+    sizes = np.diff(starts, append=sum(lengths))
+    by_kind = np.bincount(np.concatenate([each.kind for each in segments]), sizes, len(Kind))
+    labels = np.concatenate([each.labels for each in samples])
+    depths = np.concatenate([each.position_ids for each in samples])
     return Counts(
         samples=len(samples),
-        tokens=sum(each.length for each in samples),
-        pairs=sum(each.pairs for each in samples),
-        trained_tokens=sum(int(np.count_nonzero(each.labels != IGNORE)) for each in samples),
-        tokens_by_kind=labels if samples else {},
+        tokens=len(labels),
+        pairs=len(labels) + int(depths.sum(dtype=np.int64)),
+        trained_tokens=int(np.count_nonzero(labels != IGNORE)),
+        tokens_by_kind={kind.label: int(by_kind[kind]) for kind in Kind},
     )
 
 

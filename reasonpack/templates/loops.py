@@ -76,7 +76,7 @@ class Memo:
 
     def render(self, pieces: Iterable[str]) -> str:
         """Join the pieces of a rendering, and set `written`."""
-        if self.runs > self._room:
+        if self._sites and self.runs > self._room:
             self._room = self.runs + _MOST_RUNS * len(self._sites) * len(self._ids)
             self._kept = {each: self._kept[each] for each in self._ids}
             self._done = {}

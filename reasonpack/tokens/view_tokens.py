@@ -12,8 +12,9 @@ next ones as long as their text ends before it; a token across the border belong
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from itertools import accumulate, count
 from typing import NamedTuple
 
 import numpy as np
@@ -96,19 +97,19 @@ class Pieces:
         self.cut = cut
         self.reach = reach
         self._decode = decode
-        self._numbers: dict[str, int] = {}
+        self._numbers = defaultdict[str, int](count().__next__)
         self._ids: list[bytes] = []  # of i32: to join bytes takes a tenth of the time
-        self._sizes = np.zeros(0, np.int64)
+        self._counts: list[int] = []  # how many ids each piece has
+        self._sizes = np.zeros(0, np.int64)  # the same
         self._last = np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(1, np.int64)
 
     def number(self, piece: str) -> int:
         """Return the number of a piece; equal texts have the same number."""
-        return self.number_all((piece,))[0]
+        return self._numbers[piece]
 
     def number_all(self, pieces: Sequence[str]) -> tuple[int, ...]:
         """Return the numbers of pieces."""
-        known = self._numbers
-        return tuple([known.setdefault(piece, len(known)) for piece in pieces])
+        return tuple(map(self._numbers.__getitem__, pieces))
 
     def encode(self, encode_batch: Callable[[Sequence[str]], Sequence[I32]]) -> None:
         """Encode the pieces added since the last call, in one batch."""
@@ -117,7 +118,8 @@ class Pieces:
         if len(encoded) != len(new):
             raise ValueError(f"ids of {len(encoded)} pieces, expected those of {len(new)}")
         self._ids.extend(ids.astype(np.int32, copy=False).tobytes() for ids in encoded)
-        self._sizes = np.array([len(ids) >> 2 for ids in self._ids], np.int64)
+        self._counts += map(len, encoded)
+        self._sizes = np.array(self._counts, np.int64)
 
     def look_up(self, conversations: Sequence[Sequence[CutView]]) -> EncodedViews:
         """Return the views of some conversations as tokens, in order."""
@@ -133,10 +135,10 @@ class Pieces:
             for view in views:
                 del stops[view.shared + 1 :], numbers[view.shared :]
                 shared.append(stops[-1])
-                own = [self._ids[number] for number in view.pieces]
-                tokens += own
+                tokens += map(self._ids.__getitem__, view.pieces)
                 numbers += view.pieces
-                stops += accumulate((len(ids) >> 2 for ids in own), initial=stops.pop())
+                own = map(self._counts.__getitem__, view.pieces)
+                stops += accumulate(own, initial=stops.pop())
                 end.append(stops[-1])
                 origin = written - shared[-1]
                 for piece, part, kind, message, trained in view.borders:
@@ -179,9 +181,11 @@ class Pieces:
 
     def _tokens_before(self, part: int, piece: int) -> int:
         """Count the tokens of a piece that lie within its beginning; both are given as numbers."""
+        if self._ids[piece].startswith(self._ids[part]):
+            return self._counts[part]
         before, whole = (np.frombuffer(self._ids[each], np.int32) for each in (part, piece))
         same = found = common_prefix(before, whole)
-        if self._decode is None or same == len(before):
+        if self._decode is None:
             return same
         rest = self._decode(before[same:])
         for stop in range(same + 1, len(whole) + 1):
@@ -210,13 +214,11 @@ class Cutter:
         del starts[shared:]
         prompt = cut(view.prompt[at:])
         pieces = [*prompt, *cut(view.completion)]
-        starts += accumulate(map(len, prompt[:-1]), initial=at)
-        return CutView(
-            shared,
-            shared + len(prompt),
-            self._pieces.number_all(pieces),
-            tuple(self._borders(view, pieces, at, shared, len(prompt))),
-        )
+        ends = [*accumulate(map(len, pieces), initial=at)]
+        starts += ends[: len(prompt) or 1]
+        numbers = self._pieces.number_all(pieces)
+        borders = self._borders(view, pieces, ends, shared, len(prompt))
+        return CutView(shared, shared + len(prompt), numbers, borders)
 
     def pieces_before(self, character: int) -> int:
         """Count the pieces of the last prompt that begin before the given character."""
@@ -232,25 +234,25 @@ class Cutter:
         return 0 if reach is None else max(0, bisect_right(self._starts, same - reach) - 1)
 
     def _borders(
-        self, view: View, pieces: Sequence[str], at: int, shared: int, prompt: int
-    ) -> Iterator[Border]:
-        """Yield the ends of spans in `pieces`, the first `prompt` of which are the prompt's.
+        self, view: View, pieces: Sequence[str], ends: Sequence[int], shared: int, prompt: int
+    ) -> tuple[Border, ...]:
+        """Return the ends of spans in `pieces`, the first `prompt` of which are the prompt's.
 
-        The pieces begin at character `at` of the view, after `shared` others.
+        The pieces follow `shared` others; `ends` are the character of the view at which they begin,
+        and those at which they end.
         """
-        number, before = 0, len(view.prompt)
-        behind = bisect_right(view.spans, at, key=lambda span: span.stop) if at else 0
-        trained, done = False, at
-        for span in view.spans[behind:]:
-            if span.stop > before and not trained:
+        borders: list[Border] = []
+        before, done, trained = len(view.prompt), ends[0], False
+        behind = bisect_right(view.spans, done, key=lambda span: span.stop) if done else 0
+        for stop, kind, message, is_trained in view.spans[behind:]:
+            if stop > before and not trained:
                 trained = True
-                yield Border(shared + prompt, NO_PART, int(span.kind), span.message, False)
-            while number < len(pieces) and at + len(pieces[number]) <= span.stop:
-                at += len(pieces[number])
-                number += 1
-            assert span.stop >= done, "spans tile a view"
-            done = span.stop
-            part = pieces[number][: span.stop - at] if number < len(pieces) else ""
-            part_number = self._pieces.number(part) if part else NO_PART
-            is_trained = trained and span.trained
-            yield Border(shared + number, part_number, int(span.kind), span.message, is_trained)
+                borders.append(Border(shared + prompt, NO_PART, int(kind), message, False))
+            assert stop >= done, "spans tile a view"
+            done = stop
+            number, part = bisect_right(ends, stop) - 1, NO_PART
+            if number < len(pieces) and stop > ends[number]:
+                part = self._pieces.number(pieces[number][: stop - ends[number]])
+            own = Border(shared + number, part, int(kind), message, trained and is_trained)
+            borders.append(own)
+        return tuple(borders)

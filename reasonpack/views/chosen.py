@@ -9,6 +9,7 @@ last-turn,reasoning     the reasoning of the answers after the last user message
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import get_args
 
 from msgspec import Struct
@@ -93,6 +94,7 @@ def _end_of_text(completion: str, message: Message, index: int, start: int) -> i
     return end
 
 
+@cache
 def read_train_on(text: str) -> Chosen:
     """Parse the value of `--train-on`.
 

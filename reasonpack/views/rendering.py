@@ -81,7 +81,8 @@ def each_rendering(
             memos[key].set_items(items)
         return memos[key]
 
-    new = [message.get("tool_calls") for message in stories[0][past.common if past else 0 :]]
+    new = stories[0][past.common if past else 0 :]
+    new = [message["tool_calls"] for message in new if "tool_calls" in message]
     kept = template.json_texts([tools, new])
     for index in answers:
         variables = _variables(conversation, index, rendering)
@@ -153,7 +154,10 @@ def _stories(
             return whole, whole
         return whole, dump_message(replace(message, verbatim=None), behaviour.forms)
 
-    wholes, bares = (past or Past()).stories(messages, write)
+    if past:
+        wholes, bares = past.stories(messages, write)
+    else:
+        wholes, bares = map(list, zip(*map(write, messages), strict=True))
     is_one = not behaviour.closer or same_beginning(wholes, bares) == len(messages)
     return (bares,) if is_one else (wholes, bares)
 

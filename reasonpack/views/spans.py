@@ -98,7 +98,7 @@ def find_messages(
     kept = _kept(before, same - _LOOKAHEAD)
     at, count = before.ends[kept - 1] if kept else (0, 0)
     spans, ends = list(before.spans[:count]), list(before.ends[:kept])
-    own = {index: written.of(index) for index in range(kept - 1, len(messages))}
+    own = {index: written.of(index) for index in range(max(kept - 1, 0), len(messages))}
     stops = [each[1] for each in own.values() if each]
     most = len(prompt) - len(behaviour.prompt_opener)
     for index, message in enumerate(messages[kept:], kept):

@@ -122,12 +122,12 @@ def _each_view(
     chosen = read_train_on(train_on)
     asked = chosen.messages(messages)
     before = past.known_prompt() if past else Prompt()
-    untrained: Counter[str] = Counter()
+    untrained: list[str] = []
     with closing(each_rendering(conversation, rendering, asked, past)) as renderings:
         for index, prompt, full, written in renderings:
             text = _text_or_reason(messages[index], prompt, full, index, rendering)
             if isinstance(text, str):
-                untrained[text] += 1
+                untrained.append(text)
                 yield text
                 continue
             history, same = messages[:index], common_beginning(before.text, text.prompt)
@@ -140,15 +140,15 @@ def _each_view(
                 past.end(before)
             parts = chosen.stretches(text.completion, messages, index, text.reasoning)
             if not any(is_trained for _, is_trained in parts):
-                untrained["none of the parts to train"] += 1
+                untrained.append("none of the parts to train")
                 continue
             own = completion_spans(text.prompt, parts, index, behaviour)
             yield View(index, text.prompt, text.completion, (*found.spans, *own), hidden)
-    if untrained.total() == len(asked):
-        untrained[NOTHING_WRITTEN] += sum(NOTHING_WRITTEN in each.noticed for each in messages)
-        left = "".join(f"; {count} stay context ({why})" for why, count in (+untrained).items())
+    if len(untrained) == len(asked):
+        untrained += [NOTHING_WRITTEN for each in messages if NOTHING_WRITTEN in each.noticed]
+        left = "".join(f"; {n} stay context ({why})" for why, n in Counter(untrained).items())
         what = f"no assistant message is to be trained{left}, expected at least one"
-        see = ", see --missing-reasoning" if untrained["missing-reasoning"] else ""
+        see = ", see --missing-reasoning" if "missing-reasoning" in untrained else ""
         fix = f"Train a message{see}, or leave the conversation out (--on-error skip)."
         raise RecordError("nothing-to-train", "messages", what, fix=fix)
 
