@@ -121,6 +121,8 @@ def _fix(named: Sequence[Field]) -> str:
         read = [quoted(each.name) for each in named if each.near]
         them = "it" if len(named) == 1 else ", ".join(read)
         fix = f"{' '.join(renamed)} to read {them}, {'and' if mixed else 'or'} {fix}"
+    if credit := next((each.name for each in left if each.name in CREDIT), ""):
+        fix = f"--input-format calls to train with {quoted(credit)}, or {fix}"
     marks = [each.name for each in left if not each.near and _MARKS.search(each.name)]
     if marks:
         said = f"if {quoted(marks[0])} says which tokens are trained, write that as loss_mask, "
@@ -276,6 +278,8 @@ def meant(key: str) -> str:
     return _MEANT.get(key if word is None else word[0].lower(), "")
 
 
+CREDIT = ("advantage", "advantages")
+"""Fields that say how good an answer is, which are read in calls only."""
 INSTRUCTED = frozenset(("system_prompt", "system_message", "instructions", "developer"))
 """Fields of a record that hold a system text."""
 _THOUGHT = re.compile(r"(?<![a-z])cot$|rationale|scratchpad", re.IGNORECASE)

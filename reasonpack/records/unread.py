@@ -25,7 +25,7 @@ from reasonpack.records.side_fields import SIDE_FIELDS
 from reasonpack.records.strict_json import step
 from reasonpack.records.tool_calls import Call, Function
 from reasonpack.records.tools import TOOL_FIELDS
-from reasonpack.records.unknown import INSTRUCTED, Field, Known, meant, strings, unread
+from reasonpack.records.unknown import CREDIT, INSTRUCTED, Field, Known, meant, strings, unread
 
 _FLAG = (bool, int)
 _OF_AN_ANSWER: Mapping[str, type | tuple[type, ...]] = {
@@ -149,6 +149,7 @@ def unread_in_record(
         return
     telling = undesired(record) | INSTRUCTED
     telling |= _ASKED if container == "completion" else frozenset()
+    telling |= {name for name in CREDIT if isinstance(record.get(name), int | float | list)}
     telling |= _ANSWERS if _last_role(record[container]) == "user" else frozenset()
     known = Known(read, HARMLESS_OF_A_RECORD, OF_A_RECORD, telling=telling)
 

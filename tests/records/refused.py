@@ -214,6 +214,18 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         "error: got \"{'error': 'ToolError'}\", so its generation failed, expected a whole sample",
         "Leave it out (--on-error skip), or pass --ignore-fields error to train it.",
     ),
+    "an advantage": (
+        {"prompt": [ASK], "completion": "4", "advantage": -0.5},
+        "unknown-field",
+        (
+            "advantage: a field that is not read and may hold what the model is to learn, expected "
+            "none: 'advantage' (1 time)"
+        ),
+        (
+            "pass --input-format calls to train with 'advantage', or --ignore-fields advantage to "
+            "leave it out."
+        ),
+    ),
     "a request under another name": (
         {"inputs": {"messages": [ASK]}, "outputs": ANSWER},
         "missing",

@@ -223,6 +223,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "texts of messages under another name": ("--field text=content",),
     "the name of an image": ("--ignore-fields record.image",),
     "a sample that is to be removed": ("--ignore-fields remove_sample",),
+    "an advantage": ("--input-format calls", "--ignore-fields advantage"),
     "a sample of status aborted": ("--ignore-fields status",),
     "a sample of status Failed": ("--ignore-fields status",),
     "a sample with an error": ("--ignore-fields error",),
