@@ -1,12 +1,12 @@
-"""The calls of a group, added one at a time → a token forest that keeps each prefix once.
+"""The calls of groups, added one at a time → a token forest that keeps each prefix of a group once.
 
     call 1   h1 A a1            h1 A ─┬─ a1 ── h2 A ── a2
     call 2   h1 A a1 h2 A a2          └─ b1
     call 3   h1 A b1
 
 A call joins the tree at the end of the longest prefix, token by token, that it shares with any
-earlier call; it does not have to extend the last prompt. Memory grows with the distinct tokens of
-the group.
+earlier call of its group; it does not have to extend the last prompt. Memory grows with the
+distinct tokens of the groups.
 
 Equal tokens that two calls train are one branch: their weights are added up, and their other values
 are those of the first call that trains them. With `apart`, for calls whose values cannot be added
@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from reasonpack.rows.encoded_views import ROOT, common_prefix, joined_views
@@ -28,6 +29,7 @@ from reasonpack.rows.forest import Forest
 from reasonpack.rows.optional_columns import FILLS
 
 I32 = NDArray[np.int32]
+_NO_TOKENS = np.zeros(0, np.int32)
 Joint = Literal["beginning", "known-prompt", "continued", "otherwise", "rewritten"]
 """How a call joins earlier calls: it has no first token in common with them; they hold all of its
 prompt; its prompt continues where one of them ends; its prompt departs from one of them within that
@@ -78,8 +80,8 @@ class _Branch(Struct):
     Attributes:
         answer: which of them are part of an answer, or of the template text that begins its
             message.
-        columns: by name, for each of them: `kind`, `message`, `call`; over all calls, whether it is
-            `trained`, and its `weight`; optional columns.
+        trained: which of them are trained by any call.
+        view: the view, without its tokens.
     """
 
     parent: int
@@ -87,83 +89,119 @@ class _Branch(Struct):
     end: int
     tokens: I32
     answer: NDArray[np.bool_]
-    columns: dict[str, NDArray[Any]]
+    trained: NDArray[np.bool_]
+    view: CallView
 
 
 class GroupForest:
-    """The tree of a group, to which calls are added in order.
+    """The trees of groups, one after another, to which calls are added in order.
 
-    Args:
-        apart: let no token be trained by two calls.
+    Attributes:
+        size: number of tokens in all trees.
     """
 
-    def __init__(self, *, apart: bool) -> None:
-        self.apart = apart
+    def __init__(self) -> None:
+        self.size = 0
         self._branches: list[_Branch] = []
+        self._bounds: list[int] = []
+        self._all_below: list[dict[tuple[int, int], dict[int, int]]] = []
+
+    def begin(self, *, apart: bool) -> None:
+        """Begin the tree of the next group; with `apart`, no token is trained by two calls."""
+        self.apart = apart
+        self._bounds.append(len(self._branches))
         self._below: dict[tuple[int, int], dict[int, int]] = {}
+        self._all_below.append(self._below)
         self._twins: dict[int, list[tuple[int, int]]] = {}  # (depth, twin) by parent
         self._answers: set[tuple[int, int]] = set()
         self._ends: set[tuple[int, int]] = set()
-        self._last = np.zeros(0, np.int32)  # the tokens of the last view added
-
-    def __len__(self) -> int:
-        """Return how many calls were added."""
-        return len(self._branches)
+        self._last = _NO_TOKENS  # the tokens of the last view added
 
     def add(self, view: CallView) -> Joined:
-        """Join the next call to the tree."""
+        """Join the next call of the group to its tree."""
         branch, depth = self._longest_prefix(view)
         joint = self._joint(view, branch, depth)
-        number, end = len(self._branches), len(view.tokens)
-        begin = min(depth, view.first_trained)
-        columns = _columns(view, begin)
+        number, end, prompt = len(self._branches), len(view.tokens), view.prompt
+        trained = np.zeros(end - depth, bool)
+        trained[max(0, prompt - depth) :] = view.trained[max(0, depth - prompt) :]
         own = _Branch(
             branch,
             depth,
             end,
             tokens=view.tokens[depth:].copy(),
             answer=np.zeros(end - depth, bool),
-            columns={name: column[depth - begin :].copy() for name, column in columns.items()},
+            trained=trained,
+            view=replace(view, tokens=_NO_TOKENS),
         )
         self._branches.append(own)
+        self.size += end - depth
         if depth < end:
             self._attach(number, branch, depth)
-        self._train_above(own, columns, begin)
+        for above, begin, stop in self._above(own):
+            at = self._branches[above].at
+            trained = view.trained[begin - prompt : stop - prompt]
+            self._branches[above].trained[begin - at : stop - at] |= trained
         self._mark_answer(view, number)
         self._ends.add((self._owner(number, end), end))
         self._last = view.tokens
         return Joined(joint, depth)
 
     def finish(self) -> Forest:
-        """Return the forest of all calls added."""
+        """Return the forest of all calls added, with a conversation for each group."""
         branches = self._branches
-        columns = {
-            name: np.concatenate([each.columns[name] for each in branches])
-            for name in branches[0].columns
-        }
-        parent = [each.parent for each in branches]
-        at = [each.at for each in branches]
-        end = [each.end for each in branches]
-        tokens = np.concatenate([each.tokens for each in branches])
+        at, end = [each.at for each in branches], [each.end for each in branches]
+        origin = (np.cumsum(np.array(end, np.int64) - at) - end).tolist()
+        tokens = np.concatenate([_NO_TOKENS, *(each.tokens for each in branches)])
+        columns = self._columns(origin)
         views = joined_views(
             tokens,
             columns["trained"],
             (np.arange(len(tokens)), columns["kind"], columns["message"]),
             shared=at,
             end=end,
-            bounds=[0, len(branches)],
+            bounds=[*self._bounds, len(branches)],
             extra={name: columns[name] for name in FILLS if name in columns},
         )
         return Forest(
             views=views,
-            parent=parent,
+            parent=[each.parent for each in branches],
             at=at,
             end=end,
-            below=[self._below],
+            below=self._all_below,
             trained=columns["trained"],
             weights=columns["weight"],
             call=columns["call"],
         )
+
+    def _columns(self, origin: Sequence[int]) -> dict[str, NDArray[Any]]:
+        """Return what calls say of all tokens, by the name of the column.
+
+        `origin` has for each branch the index that the token of depth 0 would have.
+        """
+        views = [each.view for each in self._branches]
+        runs = [(at, *run) for at, view in zip(origin, views, strict=True) for run in view.runs]
+        columns = _repeated([(at + stop, kind, message) for at, stop, kind, message in runs], 0)
+        columns |= {"trained": np.zeros(self.size, bool), "weight": np.zeros(self.size)}
+        columns["call"] = np.full(self.size, -1, np.int32)
+        for name, values in views[0].values.items() if views else ():
+            columns[name] = np.full(self.size, FILLS[name], values.dtype)
+        for number, own in enumerate(self._branches):
+            view, prompt = own.view, own.view.prompt
+            answer = number, max(own.at, prompt), own.end
+            for branch, begin, stop in (answer, *self._above(own)):
+                here = slice(begin - prompt, stop - prompt)
+                there = slice(origin[branch] + begin, origin[branch] + stop)
+                trained, new = view.trained[here], np.bool_(True)
+                said = {name: values[here] for name, values in view.values.items()}
+                if branch != number:
+                    new = trained & ~columns["trained"][there]
+                    said |= _repeated(view.runs, begin)
+                for name, values in said.items():
+                    columns[name][there][new] = values[: stop - begin][new]
+                columns["call"][there][new] = view.call
+                columns["trained"][there] |= trained
+                columns["weight"][there] += trained * view.weight
+        return columns
 
     # --- where a call leaves the tree ----------------------------------------------------
 
@@ -215,7 +253,7 @@ class GroupForest:
         if depth >= len(view.tokens) or branch.tokens[0] != view.tokens[depth]:
             return False
         trained = depth >= view.prompt and view.trained[depth - view.prompt]
-        return not (self.apart and trained and branch.columns["trained"][0])
+        return not (self.apart and trained and branch.trained[0])
 
     def _followed(self, view: CallView, other: int, depth: int) -> int:
         """Return the depth up to which a view follows a branch from `depth` on.
@@ -229,7 +267,7 @@ class GroupForest:
         first = max(depth, view.prompt)
         if self.apart and stop > first:
             mine = view.trained[first - view.prompt : stop - view.prompt]
-            taken = mine & branch.columns["trained"][first - branch.at : stop - branch.at]
+            taken = mine & branch.trained[first - branch.at : stop - branch.at]
             if taken.any():
                 return first + int(taken.argmax())
         return stop
@@ -272,43 +310,23 @@ class GroupForest:
                 each.answer[max(view.header - each.at, 0) : stop - each.at] = True
             branch, stop = each.parent, min(stop, each.at)
 
-    # --- what is trained above a call's own branch ----------------------------------------
+    def _above(self, own: _Branch) -> Iterator[tuple[int, int, int]]:
+        """Yield the parts of branches above a view's own where tokens may be that it trains.
 
-    def _train_above(self, own: _Branch, columns: Mapping[str, NDArray[Any]], begin: int) -> None:
-        """Mark what a view trains in the branches above its own, and add its weight there.
-
-        `columns` are those of the view, from depth `begin` on.
+        Each is given as the branch, the depth where it begins, and the depth where it stops.
         """
-        branch, stop = own.parent, own.at
-        while stop > begin:
-            above = self._branches[branch]
-            first = max(begin, above.at)
-            here = slice(first - begin, stop - begin)
-            there = slice(first - above.at, stop - above.at)
-            trained = columns["trained"][here]
-            new = trained & ~above.columns["trained"][there]
-            for name in columns.keys() - {"weight"}:
-                above.columns[name][there][new] = columns[name][here][new]
-            above.columns["weight"][there] += columns["weight"][here]
-            branch, stop = above.parent, first
+        first, branch, stop = own.view.first_trained, own.parent, own.at
+        while stop > first:
+            begin = max(first, self._branches[branch].at)
+            yield branch, begin, stop
+            branch, stop = self._branches[branch].parent, begin
 
 
-def _columns(view: CallView, begin: int) -> dict[str, NDArray[Any]]:
-    """Return the columns of a view from depth `begin` on, which is not after its first trained."""
-    size, prompt = len(view.tokens) - begin, max(0, view.prompt - begin)
-    answer = slice(max(0, begin - view.prompt), None)
-    stops = np.maximum.accumulate([begin, *(stop for stop, _, _ in view.runs)])
-    counts = np.diff(stops)
-    trained = np.zeros(size, bool)
-    trained[prompt:] = view.trained[answer]
-    columns: dict[str, NDArray[Any]] = {
-        "kind": np.repeat(np.array([kind for _, kind, _ in view.runs], np.uint8), counts),
-        "message": np.repeat(np.array([each for _, _, each in view.runs], np.int32), counts),
-        "call": np.where(np.arange(size) < prompt, -1, view.call).astype(np.int32),
-        "trained": trained,
-        "weight": np.where(trained, view.weight, 0.0),
+def _repeated(runs: Sequence[tuple[int, int, int]], begin: int) -> dict[str, NDArray[Any]]:
+    """Return kind and message of each token from `begin` on, of which runs say where they stop."""
+    stop, kind, message = np.array(runs, np.int64).reshape(-1, 3).T
+    counts = np.diff(np.maximum.accumulate(np.append(begin, stop)))
+    return {
+        "kind": np.repeat(kind.astype(np.uint8), counts),
+        "message": np.repeat(message.astype(np.int32), counts),
     }
-    for name, values in view.values.items():
-        columns[name] = np.full(size, FILLS[name], values.dtype)
-        columns[name][prompt:] = values[answer]
-    return columns

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -99,19 +99,21 @@ class Sample:
 
 
 def write(
-    forest: Forest, laid_out: Sequence[tuple[str, LaidOut]], calls: Calls | None = None
+    forest: Forest, laid_out: Sequence[tuple[str, LaidOut]], calls: Sequence[Calls] | None = None
 ) -> list[Sample]:
     """Write the samples of conversations, each given as its id and its layout.
 
-    `calls`, to which `forest.call` refers, are those of each conversation.
+    `calls`, to which `forest.call` refers, has those of each conversation.
     """
     made = _write(forest, laid_out)
     if calls is None:
         return made
-    written: list[Sample] = []
-    for _, one in laid_out:
-        written += _with_calls(made[len(written) :][: len(one.samples)], calls)
-    return written
+    left = iter(made)
+    return [
+        sample
+        for (_, one), own in zip(laid_out, calls, strict=True)
+        for sample in _with_calls([*islice(left, len(one.samples))], own)
+    ]
 
 
 def _write(forest: Forest, laid_out: Sequence[tuple[str, LaidOut]]) -> list[Sample]:
@@ -181,6 +183,8 @@ def _with_calls(samples: Sequence[Sample], calls: Calls) -> list[Sample]:
 
     A call without segments, because earlier calls train all its tokens, goes to the first sample.
     """
+    if len(samples) == 1:
+        return [replace(samples[0], calls=calls)]
     of = [sample.segments.call for sample in samples]
     held = [set(call.tolist()) - {-1} for call in of if call is not None]
     assert len(held) == len(samples), "calls, and a forest without"

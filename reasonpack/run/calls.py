@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from itertools import chain, groupby
-from typing import Any
+from itertools import chain
 
 import numpy as np
+from msgspec import Struct, field
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
@@ -31,12 +30,13 @@ from reasonpack.records.calls import Call
 from reasonpack.records.groups import Group
 from reasonpack.records.strict_json import quoted
 from reasonpack.rows.encoded_views import common_prefix
+from reasonpack.rows.forest import LaidOut
 from reasonpack.rows.group_forest import CallView, GroupForest, Joined
 from reasonpack.rows.kind import Kind
 from reasonpack.rows.sample import IGNORE, Calls, write
 from reasonpack.run.call_checks import VALUES
 from reasonpack.run.length import LeftOut
-from reasonpack.run.splits import key, split_of
+from reasonpack.run.splits import content_of, split_of
 from reasonpack.run.stages import stage
 from reasonpack.run.waiting_calls import GroupReader, Waiting, WaitingGroup
 from reasonpack.run.work import Work, ids_of_copies
@@ -46,7 +46,26 @@ from reasonpack.tokens.view_tokens import Pieces
 
 ENCODED_AT_ONCE = 1 << 25
 """Characters of text from which the waiting groups are encoded and written."""
+WRITTEN_AT_ONCE = 1 << 16
+"""Tokens from which the groups in the forest are written."""
 ROLES = {"none": 0, "chosen": 1, "rejected": 2}
+
+
+class _Planted(Struct):
+    """A group whose calls are in the forest.
+
+    Attributes:
+        kept: its calls, by the position of their record.
+        repeated: how many further calls were logged twice.
+        notes: counted notes on how its calls join each other and agree with their messages.
+        examples: of a call that does not agree with its messages, the first in order of texts.
+    """
+
+    group: WaitingGroup
+    kept: dict[int, list[Waiting]]
+    repeated: int
+    notes: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
 
 
 class CallGroups(Work[Group]):
@@ -57,6 +76,8 @@ class CallGroups(Work[Group]):
         super().begin()
         self.groups: list[WaitingGroup] = []
         self.characters = 0
+        self.planted: list[_Planted] = []
+        self.forest = GroupForest()
 
     def read(self, each: Group, times: int) -> None:
         """Read a group; encode and write all waiting groups if their text is long."""
@@ -67,72 +88,87 @@ class CallGroups(Work[Group]):
             self.flush()
 
     def write(self) -> None:
-        """Write the samples of the waiting groups."""
-        for group in self.groups:
-            with stage("lay out"):
-                self._write(group)
+        """Write the samples of the waiting groups, in batches."""
+        with stage("lay out"):
+            for group in self.groups:
+                self._plant(group)
+                if self.forest.size > WRITTEN_AT_ONCE:
+                    self._write_planted()
+            self._write_planted()
 
-    def _write(self, group: WaitingGroup) -> None:
-        found = self._kept(group)
-        try:
-            if kept := list(chain.from_iterable(found.values())):
-                self._write_samples(group, kept)
-        except RecordError as error:
-            for position in found:
-                self.reject(position, group.again(position), dataclasses.replace(error))
-            found.clear()
-        rejected = {each.position for each in group.calls} - found.keys()
-        for position, notes in group.notes.items():
-            if position not in rejected:
-                missing = notes.pop("missing-reasoning", 0)
-                self.laid.counts.missing_reasoning += missing * group.times
-                self.laid.counts.note(notes)
-
-    def _write_samples(self, group: WaitingGroup, kept: Sequence[Waiting]) -> None:
-        forest = GroupForest(apart=any(carries_values(each.call) for each in kept))
-        notes, examples, written = Counter[str](), list[str](), set[CutCall]()
-        for each, weight in zip(kept, self._weights(kept), strict=True):
-            cut = each.cut
-            if each.cut is not None and each.call.prompt_ids is None:
-                cut = each.cut.with_shared_borders(written)
-                written.add(each.cut)
+    def _plant(self, group: WaitingGroup) -> None:
+        """Add the calls of a group to the forest."""
+        planted = _Planted(group, *self._kept(group))
+        self.planted.append(planted)
+        calls, written = _all_of(planted.kept), set[CutCall]()
+        self.forest.begin(apart=any(carries_values(each.call) for each in calls))
+        weights = enumerate(self._weights(calls))
+        for each, (number, weight) in zip(calls, weights, strict=True):
+            cut = whole = each.cut
+            has_ids = each.call.prompt_ids is not None
+            if cut and not has_ids:
+                whole = cut.with_shared_borders(written)
+                written.add(cut)
             call = replace(each.call, weight=weight)
-            view = call_view(call, cut, self.pieces, self.columns, len(forest))
-            joined = forest.add(view)
-            if len(forest) > 1:
-                notes[_joint_note(joined, view)] += 1
-            if each.cut is not None and each.call.prompt_ids is not None:
-                note, example = compared(each.call, each.cut, self.pieces, self.context.tokenizer)
-                notes[note] += 1
+            view = call_view(call, whole, self.pieces, self.columns, number)
+            joined = self.forest.add(view)
+            if number:
+                planted.notes[_joint_note(joined, view)] += 1
+            if cut and has_ids:
+                note, example = compared(each.call, cut, self.pieces, self.context.tokenizer)
+                planted.notes[note] += 1
                 if example:
-                    examples.append(example)
-        planted = forest.finish()
-        laid_out = self.limits.lay_out(planted, 0)
-        ids = ids_of_copies(group.id, group.times)
-        values = columns_of_calls([each.call for each in kept])
-        samples = write(planted, [(id_, laid_out) for id_ in ids], values)
-        self.laid.pack(samples, [laid_out] * len(ids))
-        self.laid.counts.copies += len(ids) - 1
-        self.laid.counts.note(notes, {"rendered-otherwise": min(examples)} if examples else {})
-        split = split_of(group.id.encode(), self.context.shares)
-        self.laid.splits += [split] * len(samples)
+                    first = min(example, *planted.examples.values())
+                    planted.examples["rendered-otherwise"] = first
 
-    def _kept(self, group: WaitingGroup) -> dict[int, list[Waiting]]:
-        """Return the calls to pack, repeated ones once, by their record; reject faulty records."""
+    def _write_planted(self) -> None:
+        """Lay out and write the groups in the forest."""
+        planted, forest = self.planted, self.forest.finish()
+        self.planted, self.forest = [], GroupForest()
+        counts, written, values = self.laid.counts, list[tuple[str, LaidOut]](), list[Calls]()
+        for number, each in enumerate(planted):
+            group, kept, calls = each.group, each.kept, _all_of(each.kept)
+            counts.note({"repeated-call": each.repeated})
+            try:
+                laid_out = self.limits.lay_out(forest, number) if calls else None
+            except RecordError as error:
+                for position in kept:
+                    self.reject(position, group.again(position), dataclasses.replace(error))
+                laid_out, kept = None, {}
+            if laid_out:
+                ids = ids_of_copies(group.id, group.times)
+                written += ((id_, laid_out) for id_ in ids)
+                values += [columns_of_calls([one.call for one in calls])] * len(ids)
+                split = split_of(group.id.encode(), self.context.shares)
+                self.laid.splits += [split] * len(laid_out.samples) * len(ids)
+                counts.copies += len(ids) - 1
+                counts.note(each.notes, each.examples)
+            for position, notes in group.notes.items():
+                if position in kept or position not in group.calls:
+                    missing = notes.pop("missing-reasoning", 0)
+                    counts.missing_reasoning += missing * group.times
+                    counts.note(notes)
+        self.laid.pack(write(forest, written, values), [laid_out for _, laid_out in written])
+
+    def _kept(self, group: WaitingGroup) -> tuple[dict[int, list[Waiting]], int]:
+        """Return the calls to pack, by their record, and how many repeat another one of these.
+
+        Faulty records are rejected once the groups before are written: their errors come first.
+        """
         seen: dict[tuple[str, int, int], list[Waiting]] = {}
         kept: dict[int, list[Waiting]] = {}
         contents: dict[int, bytes] = {}
+        all_repeated = 0
 
         def said(each: Waiting) -> bytes:
             if id(each) not in contents:
                 contents[id(each)] = self._content(each)
             return contents[id(each)]
 
-        for position, of_record in groupby(group.calls, key=lambda each: each.position):
+        for position, calls in group.calls.items():
             new: dict[tuple[str, int, int], Waiting] = {}
             repeated = 0
             try:
-                calls = list(of_record)
                 long = self._too_long(calls)
                 for each in (each for each in calls if each.number not in long):
                     key = self._key(each)
@@ -145,16 +181,17 @@ class CallGroups(Work[Group]):
                     repeated += again
                     new |= {} if again else {key: each}
             except RecordError as error:
+                self._write_planted()
                 self.reject(position, group.again(position), error)
                 continue
             if long:
+                self._write_planted()
                 self.leave_out(position, group.again(position), list(long.values()))
             kept[position] = [*new.values()]
             for key, each in new.items():
                 seen.setdefault(key, []).append(each)
-            if repeated:
-                self.laid.counts.note({"repeated-call": repeated})
-        return kept
+            all_repeated += repeated
+        return kept, all_repeated
 
     def _too_long(self, calls: Sequence[Waiting]) -> dict[int, LeftOut]:
         """Return the calls of a record that are too long, by their number.
@@ -201,6 +238,11 @@ class CallGroups(Work[Group]):
         return hashlib.sha256(content_of(waiting.call) + own).digest()
 
 
+def _all_of(calls: Mapping[int, Sequence[Waiting]]) -> list[Waiting]:
+    """Return all calls, in the order of their records."""
+    return [*chain.from_iterable(calls.values())]
+
+
 def _joint_note(joined: Joined, view: CallView) -> str:
     """Return a note on how a call joined the others, with the first message that is rewritten."""
     note = f"joined-{joined.joint}"
@@ -238,12 +280,13 @@ def call_view(
     else:
         assert cut is not None
         tokens, stops = pieces.tokens(cut.pieces)
-        found = pieces.runs(cut.pieces, stops, cut.borders)
         prompt, header = stops.item(cut.prompt), stops.item(cut.header)
-        of = dict(enumerate(cut.sources))
-        runs = [(stop, kind, of.get(message, message)) for stop, kind, message, _ in found]
-        ends = np.maximum.accumulate([prompt, *(min(stop, len(tokens)) for stop, *_ in runs)])
-        trained = np.repeat(np.array([each[-1] for each in found], bool), np.diff(ends))
+        trained, at = np.zeros(len(tokens) - prompt, bool), 0
+        of, runs = dict(enumerate(cut.sources)), []
+        for stop, kind, message, is_trained in pieces.runs(cut.pieces, stops, cut.borders):
+            runs.append((stop, kind, of.get(message, message)))
+            before, at = at, max(at, stop - prompt)
+            trained[before:at] = is_trained
     said = {name: getattr(call, name) for name in VALUES if name in columns}
     values: dict[str, NDArray[np.float32] | NDArray[np.int32]] = {
         name: np.broadcast_to(np.float32(np.nan) if each is None else each, trained.shape)
@@ -270,42 +313,6 @@ def size_of(call: Call, cut: CutCall | None, pieces: Pieces) -> int:
         return len(call.prompt_ids) + len(call.completion_ids)
     assert cut is not None
     return pieces.size(cut.pieces)
-
-
-def content_of(call: Call) -> bytes:
-    """Return a hash of a call without its id and its messages."""
-    hash_ = hashlib.sha256()
-    arrays: list[NDArray[Any] | None]
-    arrays = [call.prompt_ids, call.completion_ids, call.logprobs, call.advantages]
-    said: list[object] = [call.weight, call.reward, call.role]
-    if call.completion_ids is not None:
-        mask = call.loss_mask
-        arrays.append(np.ones(len(call.completion_ids), bool) if mask is None else mask)
-    for array in arrays:
-        hash_.update(b"none" if array is None else np.ascontiguousarray(array).data)
-        hash_.update(b"|")
-    hash_.update(repr(said).encode())
-    return hash_.digest()
-
-
-def key_of_calls(calls: Iterable[Call]) -> bytes:
-    """Return the joined hashes of a group's trained calls, repeated calls once; empty for none.
-
-    Groups with the same key are duplicates, as `schemas/FORMAT.md` defines them.
-    """
-    found = dict.fromkeys(
-        (each.id.removeprefix(each.where), _hash_of(each)) for each in calls if each.trained
-    )
-    return b"".join(content for _, content in found)
-
-
-def _hash_of(call: Call) -> bytes:
-    said = call.conversation
-    if call.prompt_ids is not None or said is None:
-        return content_of(call)
-    more = [said.messages[-1].finished, said.template_kwargs]
-    text = key(said) + json.dumps(more, sort_keys=True, default=str).encode()
-    return hashlib.sha256(content_of(call) + text).digest()
 
 
 def compared(call: Call, cut: CutCall, pieces: Pieces, tokenizer: Tokenizer) -> tuple[str, str]:

@@ -23,7 +23,6 @@ from reasonpack.records.group_index import Grouped
 from reasonpack.records.groups import Group, line_of
 from reasonpack.records.reading import Reading
 from reasonpack.records.unit import Record, Unit, read_records
-from reasonpack.run.calls import key_of_calls
 from reasonpack.run.conversations import parse
 from reasonpack.run.copies import (
     INDEX,
@@ -37,7 +36,7 @@ from reasonpack.run.copies import (
 from reasonpack.run.engine import Run, results_of
 from reasonpack.run.plan_file import Plan, read_plan, sealed_plan
 from reasonpack.run.sources import Source
-from reasonpack.run.splits import key
+from reasonpack.run.splits import key, key_of_calls
 from reasonpack.run.waiting_calls import calls_of
 from reasonpack.storage.place import Place, join
 from reasonpack.storage.read import read_bytes

@@ -1,4 +1,4 @@
-"""A conversation → its split, chosen by a hash of its content.
+"""A conversation → its split, chosen by a hash of its content; hashes by which calls are the same.
 
     --split validation=0.02      SHA-256 of messages and tools → 0 ──┬──────────────── 1
                                                           validation └─ train
@@ -11,11 +11,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from reasonpack.datasets.options import TRAIN
 from reasonpack.errors import UsageError
+from reasonpack.records.calls import Call
 from reasonpack.records.conversation import Conversation
 from reasonpack.records.message import Message
 
@@ -66,6 +70,42 @@ def turn_of_call(conversation: Conversation) -> bytes:
 def _content(message: Message) -> list[Any]:
     calls = [[call.name, call.arguments] for call in message.tool_calls]
     return [message.role, message.content or "", message.reasoning or "", calls]
+
+
+def content_of(call: Call) -> bytes:
+    """Return a hash of a call without its id and its messages."""
+    hash_ = hashlib.sha256()
+    arrays: list[NDArray[Any] | None]
+    arrays = [call.prompt_ids, call.completion_ids, call.logprobs, call.advantages]
+    said: list[object] = [call.weight, call.reward, call.role]
+    if call.completion_ids is not None:
+        mask = call.loss_mask
+        arrays.append(np.ones(len(call.completion_ids), bool) if mask is None else mask)
+    for array in arrays:
+        hash_.update(b"none" if array is None else np.ascontiguousarray(array).data)
+        hash_.update(b"|")
+    hash_.update(repr(said).encode())
+    return hash_.digest()
+
+
+def key_of_calls(calls: Iterable[Call]) -> bytes:
+    """Return the joined hashes of a group's trained calls, repeated calls once; empty for none.
+
+    Groups with the same key are duplicates, as `schemas/FORMAT.md` defines them.
+    """
+    found = dict.fromkeys(
+        (each.id.removeprefix(each.where), _hash_of(each)) for each in calls if each.trained
+    )
+    return b"".join(content for _, content in found)
+
+
+def _hash_of(call: Call) -> bytes:
+    said = call.conversation
+    if call.prompt_ids is not None or said is None:
+        return content_of(call)
+    more = [said.messages[-1].finished, said.template_kwargs]
+    text = key(said) + json.dumps(more, sort_keys=True, default=str).encode()
+    return hashlib.sha256(content_of(call) + text).digest()
 
 
 def on_unit(digest: bytes) -> float:

@@ -37,7 +37,6 @@ class Waiting(Struct, frozen=True):
     """A call that waits for its texts to be encoded.
 
     Attributes:
-        position: index of its record in the unit.
         number: index of the call in its record.
         message: index of its answer in the record; 0 if it has no messages.
         call: the call, without its messages.
@@ -45,7 +44,6 @@ class Waiting(Struct, frozen=True):
         turn: a hash for its turn; empty unless weights depend on turns.
     """
 
-    position: int
     number: int
     message: int
     call: Call
@@ -61,7 +59,7 @@ class WaitingGroup(Struct):
         again: reads one of its records once more, by its position.
         times: how often it is packed.
         notes: counted notes on each record that was read, by its position.
-        calls: the calls, in their order.
+        calls: the calls, in their order, by the position of their record.
         characters: length of its texts, without what a call shares with the one before.
     """
 
@@ -69,7 +67,7 @@ class WaitingGroup(Struct):
     again: Callable[[int], Record]
     times: int
     notes: dict[int, Counter[str]] = field(default_factory=dict)
-    calls: list[Waiting] = field(default_factory=list)
+    calls: dict[int, list[Waiting]] = field(default_factory=dict)
     characters: int = 0
 
 
@@ -125,17 +123,16 @@ class GroupReader:
         return self.waiting
 
     def _add(self, calls: Sequence[Call], position: int, record: Record) -> None:
-        read = [self._cut(call, position, number) for number, call in enumerate(calls)]
+        read = [self._cut(call, number) for number, call in enumerate(calls)]
         notes: Counter[str] = Counter()
         for _, own in read:
             notes.update(own)
         self.waiting.notes[position] = notes
         self.waiting.id = self.waiting.id or (calls[0].id if len(calls) == 1 else record.where)
-        self.waiting.calls += [waiting for waiting, _ in read if waiting is not None]
+        if kept := [waiting for waiting, _ in read if waiting is not None]:
+            self.waiting.calls.setdefault(position, []).extend(kept)
 
-    def _cut(
-        self, call: Call, position: int, number: int
-    ) -> tuple[Waiting | None, Mapping[str, int]]:
+    def _cut(self, call: Call, number: int) -> tuple[Waiting | None, Mapping[str, int]]:
         """Check a call and cut its view, None if it trains nothing; return its notes too."""
         notes = Counter(call.notes)
         if not call.trained:
@@ -161,7 +158,7 @@ class GroupReader:
             if cut is None and call.prompt_ids is None:
                 return None, notes
         own = replace(call, conversation=None)
-        return Waiting(position, number, answer, own, cut, self._turn(said)), notes
+        return Waiting(number, answer, own, cut, self._turn(said)), notes
 
     def _cut_view(self, view: View, said: Conversation, answer: int) -> CutCall:
         if found := self.work.limits.too_long_text(answer, len(view.prompt) + len(view.completion)):

@@ -43,17 +43,23 @@ def view(call: Call, number: int, *, apart: bool) -> CallView:
     )
 
 
+def begun(*, apart: bool = False) -> GroupForest:
+    forest = GroupForest()
+    forest.begin(apart=apart)
+    return forest
+
+
 def laid_out(
     calls: Sequence[Call], *, apart: bool = False, layout: Layout = "onepass"
 ) -> tuple[list[Json], LaidOut]:
-    forest = GroupForest(apart=apart)
+    forest = begun(apart=apart)
     for number, call in enumerate(calls):
         forest.add(view(call, number, apart=apart))
     planted = forest.finish()
     found = lay_out(planted, layout=layout)
     count = len(calls)
     named = Calls([c.id for c in calls], np.zeros(count, np.uint8), np.zeros(count, np.float32))
-    samples = write(planted, [("g", found)], named)
+    samples = write(planted, [("g", found)], [named])
     columns = planned(["loss_weights", "segment_call", *(["logprobs"] if apart else [])])
     order = [[number] for number in range(len(samples))]
     return rows_to_table(samples, order, schema({}, columns)).to_pylist(), found
@@ -203,7 +209,7 @@ def test_what_is_trained_within_context_is_said_of_its_call() -> None:
 
 
 def test_a_run_that_stops_before_another_is_empty() -> None:
-    forest = GroupForest(apart=False)
+    forest = begun()
     call = view(Call("a", [1, 2], [5, 6]), 0, apart=False)
     forest.add(replace(call, runs=[(2, 0, 0), (3, 1, 1), (2, 2, 1), (4, 3, 1)]))
     views = forest.finish().views
@@ -213,7 +219,7 @@ def test_a_run_that_stops_before_another_is_empty() -> None:
 
 def test_what_a_template_writes_before_an_answer_is_part_of_it() -> None:
     """A prompt may end in an empty block that the history does not show."""
-    forest = GroupForest(apart=False)
+    forest = begun()
     first = view(Call("a", [1, 2, 8, 8], [5, 6]), 0, apart=False)
     forest.add(replace(first, header=1))
     joined = forest.add(view(Call("b", [1, 2, 5, 3], [9]), 1, apart=False))
@@ -231,7 +237,7 @@ JOINTS: dict[Joint, tuple[list[int], list[int]]] = {
 
 @pytest.mark.parametrize("joint", JOINTS)
 def test_how_a_call_joins_the_others(joint: Joint) -> None:
-    forest = GroupForest(apart=False)
+    forest = begun()
     first = forest.add(view(Call("a", [1, 2], [5, 6]), 0, apart=False))
     assert first.joint == "beginning"
     joined = forest.add(view(Call("b", *JOINTS[joint]), 1, apart=False))
