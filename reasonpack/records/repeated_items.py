@@ -127,18 +127,27 @@ class RepeatedItems:
     def __init__(self) -> None:
         self._lists: dict[_Path, list[_List]] = {}
         self._others: list[bytes] = []
+        self._last: tuple[bytes, Any] | None = None
+        """The last line and its fields, if nothing of it was cut; not yet searched for lists."""
 
     def decode(self, line: bytes) -> Any:
         """Decode a line, as `strict_json.decode_line` does.
 
-        A list of ids that it returned may grow with the next line.
+        A list of ids that it returned may grow with the next line. A line that repeats nothing is
+        searched for its lists only if another one follows.
 
         Raises:
             RecordError: as that does.
         """
         if len(line) <= strict_json.LARGEST:
             with suppress(RecordError, OverflowError):
-                return self._decoded(self._cut(line) or _Cut(line, _lists_in(line), {}))
+                if self._last:
+                    (before, fields), self._last = self._last, None
+                    self._joined(_Cut(before, _lists_in(before), {}), fields)
+                if cut := self._cut(line):
+                    return self._joined(cut, strict_json.decode(cut.line))
+                self._last = line, strict_json.decode(line)
+                return self._last[1]
         return strict_json.decode_line(line)  # raises the error again, with the right place
 
     def short(self, line: bytes) -> bytes:
@@ -175,8 +184,8 @@ class RepeatedItems:
             return None  # a mark is in another list, or in a text
         return _Cut(short, lists_, begins)
 
-    def _decoded(self, cut: _Cut) -> Any:
-        fields = strict_json.decode(cut.line)
+    def _joined(self, cut: _Cut, fields: Any) -> Any:
+        """Put what was cut from a line into its fields, and keep its lists."""
         found: dict[_Path, Any] = {}
         for path in cut.lists:
             items = _holder(fields, path)[path[-1]][path in cut.begins :]

@@ -118,7 +118,7 @@ class CallGroups(Work[Group]):
                 note, example = compared(each.call, cut, self.pieces, self.context.tokenizer)
                 planted.notes[note] += 1
                 if example:
-                    first = min(example, *planted.examples.values())
+                    first = min([example, *planted.examples.values()])
                     planted.examples["rendered-otherwise"] = first
 
     def _write_planted(self) -> None:

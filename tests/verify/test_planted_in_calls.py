@@ -143,13 +143,18 @@ def first_prefix(real: Any, forest: GroupForest, view: CallView) -> tuple[int, i
     return real(forest, view) if first is None else (first[0], forest._followed(view, *first))
 
 
-def not_added(real: Any, forest: GroupForest, *arguments: Any) -> None:
+def not_added(real: Any, forest: GroupForest, origin: list[int]) -> Any:
     """Train what another call trains with the weight of the first of them."""
-    before = [each.columns["weight"].copy() for each in forest._branches]
-    real(forest, *arguments)
-    for each, weights in zip(forest._branches, before, strict=True):
-        own = each.columns["weight"]
-        own[weights > 0] = weights[weights > 0]
+    columns = real(forest, origin)
+    first = np.array(forest._bounds)
+    group = np.searchsorted(np.array(origin)[first], np.arange(forest.size), "right") - 1
+    weights = np.array([each.view.weight for each in forest._branches])
+    by_first = weights[first[group] + columns["call"]]
+    return {**columns, "weight": np.where(columns["trained"], by_first, 0.0)}
+
+
+def first_two(kept: dict[int, Any], _repeated: int) -> dict[int, Any]:
+    return dict([*kept.items()][:2])
 
 
 def trained_in_a_prompt(view: CallView) -> CallView:
@@ -267,10 +272,10 @@ def other_messages(view: CallView) -> CallView:
 
 
 def apart(is_so: bool) -> Plant:
-    def make(real: Any, **more: Any) -> GroupForest:
-        return real(**{**more, "apart": is_so})
+    def begin(real: Any, forest: GroupForest, **_: Any) -> None:
+        real(forest, apart=is_so)
 
-    return in_place(packing, "GroupForest", make)
+    return in_place(GroupForest, "begin", begin)
 
 
 def unstopped(view: View) -> View:
@@ -284,14 +289,14 @@ FAULTS = {
         "plain", in_place(GroupForest, "_longest_prefix", first_prefix), {"RP309", "RP310"}
     ),
     "weights not added up": Planted(
-        "plain", in_place(GroupForest, "_train_above", not_added), {"RP316"}
+        "plain", in_place(GroupForest, "_columns", not_added), {"RP316"}
     ),
     "the weight of a call forgotten": Planted(
         "plain", in_calls(lambda call: replace(call, weight=1.0)), {"RP316"}
     ),
     "a call lost": Planted(
         "plain",
-        in_place(packing.CallGroups, "_kept", lambda real, *args: dict([*real(*args).items()][:2])),
+        in_place(packing.CallGroups, "_kept", lambda real, *args: (first_two(*real(*args)), 0)),
         {"RP309"},
     ),
     "an empty generation taken for an answer": Planted("plain", in_calls(generated), {"RP309"}),

@@ -34,6 +34,7 @@ from reasonpack.records.draft import (
     is_absent,
     is_answer,
     is_effort,
+    present,
     reasoning_beside,
 )
 from reasonpack.records.last_answer import OF_THE_END, is_cut
@@ -127,7 +128,7 @@ def is_call(record: object) -> bool:
     if not isinstance(record, dict):
         return False
     answers = _names_of_answers(record)
-    asked = [name for name in (*PROMPTS, "request") if not is_absent(record.get(name))]
+    asked = present(record, (*PROMPTS, "request"))
     says_none = {*_SAY_NONE, *(("error",) if "request" in asked else ())} & record.keys()
     is_pair = all(isinstance(record.get(name), list) for name in PAIR)
     answered = bool(answers or says_none or record.get("error"))
@@ -175,13 +176,14 @@ def calls_of(
         RecordError: it cannot be read, or its parts contradict each other.
     """
     is_text = any(isinstance(record.get(key), str) for key in ("response", "completion", "output"))
-    texts = {name: isinstance(record.get(name), str | None) for name in REASONING if is_text}
-    reasons = [name for name in texts if texts[name] and not is_effort(record.get(name))]
-    read = OF_A_CALL | {request} | passed | frozenset(reasons)
-    own = with_choices(with_prompt_of_pair(place.level(record, read)))
+    texts = {name: record.get(name) for name in REASONING if is_text}
+    texts = {name: text for name, text in texts.items() if isinstance(text, str | None)}
+    reasons = (name for name, text in texts.items() if not is_effort(text))
+    own = place.level(record, OF_A_CALL.union((request,), passed, reasons))
+    own = with_choices(with_prompt_of_pair(own))
     asked = [each for each in (outer, own, _request(own, request)) if each]
     answers: Sequence[tuple[Answer | None, Role]] = _answers(own) or [(None, "none")]
-    own_id = next((own.fields[key] for key in IDS if not is_absent(own.fields.get(key))), "")
+    own_id = next((own.fields[key] for key in present(own.fields, IDS)), "")
     own_id = str(typed(own_id, str | int, place.below("id").path))
     if len(answers) > 1:
         _refuse_shared(own)
@@ -259,7 +261,7 @@ def _answers(own: Level) -> list[tuple[Answer, Role]]:
 
 def _names_of_answers(fields: Mapping[str, Any]) -> list[str]:
     """Return which fields hold answers; `output` is one next to an input, or a list of items."""
-    found = [name for name in ANSWERS if not is_absent(fields.get(name))]
+    found = present(fields, ANSWERS)
     is_answer_to = found == ["output"] and isinstance(fields.get("input"), list | dict)
     if is_answer_to or isinstance(fields.get("output"), list):
         return found

@@ -74,7 +74,8 @@ class Place(Struct, frozen=True):
             fields, notes = renamed(fields, own, self.path, known=read)
             notes = tuple(note.replace(" ", f" {below}", 1) for note in notes)
         place = below or "record."
-        left = {key for key in read & fields.keys() if {below + key, place + key} & reading.ignored}
+        ignored = reading.ignored and read & fields.keys()
+        left = {key for key in ignored if {below + key, place + key} & reading.ignored}
         if left:
             fields = without(fields, left) | ended_early(fields, left)
             notes += tuple(f"left-out {below}{key}" for key in sorted(left))
@@ -157,8 +158,9 @@ def add_found(
     Raises:
         RecordError: as `found_in`.
     """
+    there = {name for each in levels for name in each.fields}
     for kind, names in kinds.items():
-        if found := found_in(levels, names):
+        if not there.isdisjoint(names) and (found := found_in(levels, names)):
             draft.places[kind], held[kind] = found
 
 
@@ -232,9 +234,11 @@ def _unread_in(each: Level, texts: Texts) -> Iterator[Field]:
         RecordError: the level has media, or says that it is not to be trained.
     """
     refuse_whole(each.fields, each.reading.ignored, each.path, each.name)
-    fields, telling = each.fields, INSTRUCTED if each.name else undesired(each.fields) | INSTRUCTED
+    fields, others = each.fields, without(each.fields, each.read)
+    if not others:
+        return
+    telling = INSTRUCTED if each.name else undesired(fields) | INSTRUCTED
     known = Known(each.read, HARMLESS_OF_A_CALL, _LIKELY, telling=telling)
-    others = without(fields, each.read)
     numbers = {key for key, value in others.items() if _are_numbers(value)}
     for found in unread(without(others, numbers), known, each.path, texts=texts, name=each.name):
         yield replace(found, name=_qualified(found.name))

@@ -18,7 +18,7 @@ from typing import Any
 from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
 from reasonpack.records.call_draft import CONTEXT_FIELDS, CallDraft
-from reasonpack.records.draft import content_of, is_absent
+from reasonpack.records.draft import content_of, is_absent, present
 from reasonpack.records.readers.levels import Level, add_found, found_in
 from reasonpack.records.strict_json import step
 from reasonpack.records.tools import TOOL_FIELDS
@@ -76,7 +76,7 @@ def add_prompt(draft: CallDraft, levels: Sequence[Level]) -> None:
         RecordError: two prompts differ, or one is only named by its id, or has media.
     """
     for each in levels:
-        for name in (*PROMPTS, *(_IDS if "input_ids" in each.read else ())):
+        for name in present(each.fields, (*PROMPTS, *(_IDS if "input_ids" in each.read else ()))):
             value, path = _messages_in(each.get(name)), step(each.path, name)
             if isinstance(value, dict) and isinstance(value.get("token_ids"), list):
                 refuse_whole(value, each.reading.ignored, path, name)
@@ -161,7 +161,7 @@ def _add_extra(draft: CallDraft, level: Level) -> None:
             extra["chat_template_kwargs"],
             f"{step(level.path, 'extra_body')}.chat_template_kwargs",
         )
-    for name in EFFORT:
+    for name in present(level.fields, EFFORT):
         value, path = level.get(name), step(level.path, name)
         if isinstance(value, dict):
             path, value = f"{path}.effort", value.get("effort")
@@ -191,7 +191,7 @@ def refuse_changes(levels: Sequence[Level]) -> None:
         RecordError: one of them has a value that does.
     """
     for each in levels:
-        for name, (harmless, what, fix) in _CHANGES.items():
-            value = each.get(name)
-            if not is_absent(value) and value not in harmless:
+        for name in present(each.fields, _CHANGES):
+            harmless, what, fix = _CHANGES[name]
+            if name in each.read and each.fields[name] not in harmless:
                 raise RecordError("content", step(each.path, name), what, fix=fix)
