@@ -23,7 +23,7 @@ import numpy as np
 from assets import TOKENIZERS, tokenizer_dir
 
 from reasonpack.tokens import fast_backends as backends
-from reasonpack.tokens.settled import is_settled
+from reasonpack.tokens.settled_characters import is_settled
 from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
 
 Item = TypeVar("Item")

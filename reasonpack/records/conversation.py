@@ -34,7 +34,7 @@ from reasonpack.records.row_files import plain
 from reasonpack.records.tool_calls import ARGUMENTS, contradictions
 from reasonpack.records.tools import TOOL_FIELDS, json_field, read_tools
 from reasonpack.records.unknown import Field, UnknownFieldError, sorted_out
-from reasonpack.records.unread import refuse_whole, unread_in_record
+from reasonpack.records.unread_fields import refuse_whole, unread_in_record
 from reasonpack.records.value_types import typed, wrong_type
 
 REASONS: Mapping[str, str] = {

@@ -37,7 +37,7 @@ from reasonpack.records.reasoning import (
 from reasonpack.records.renaming import renamed, with_known_role
 from reasonpack.records.tool_calls import Call, Function, ToolCall, read_tool_calls
 from reasonpack.records.unknown import UnknownFieldError, meant, misspelt, sorted_out
-from reasonpack.records.unread import CONTINUED, MESSAGE_FIELDS, unread_in_messages
+from reasonpack.records.unread_fields import CONTINUED, MESSAGE_FIELDS, unread_in_messages
 from reasonpack.records.value_types import typed, wrong_type
 
 

@@ -13,7 +13,7 @@ from reasonpack.records.conversation import READ
 from reasonpack.records.draft import ROLES
 from reasonpack.records.readers.generic import OF_A_CALL
 from reasonpack.records.side_fields import SIDE_FIELDS
-from reasonpack.records.unread import MESSAGE_FIELDS
+from reasonpack.records.unread_fields import MESSAGE_FIELDS
 from reasonpack.wording import nearest
 
 _KNOWN = READ | MESSAGE_FIELDS | OF_A_CALL

@@ -20,9 +20,9 @@ from jinja2.nodes import Impossible
 from jinja2.runtime import Context
 from jinja2.utils import Namespace, missing
 
-from reasonpack.templates.code import Selected, attributes
+from reasonpack.templates.compiler import Selected, attributes
 from reasonpack.templates.loop_facts import Site
-from reasonpack.templates.written import Written
+from reasonpack.templates.message_places import MessagePlaces
 
 _MOST_RUNS = 8
 """After so many new texts per message and loop all are dropped: some loops never repeat one."""
@@ -60,7 +60,7 @@ class Memo:
     """
 
     def __init__(self, sites: Sequence[Site], items: Sequence[Any]) -> None:
-        self.written, self.runs = Written(), 0
+        self.written, self.runs = MessagePlaces(), 0
         self._sites, self._room, self._kept = sites, -1, dict[int, Any]()
         self._out, self._loops = list[str](), list[tuple[range, int]]()
         # Values read → facts of an item → its text, or (text, attributes set, the dict that
@@ -84,7 +84,7 @@ class Memo:
         # Not by `extend`: when a loop asks for its next item, `_run` reads the last piece.
         for piece in pieces:
             self._out.append(piece)
-        self.written = Written("".join(self._out), self._out, self._loops)
+        self.written = MessagePlaces("".join(self._out), self._out, self._loops)
         return self.written.text
 
     def each(self, context: Context, items: Any, number: int) -> Any:

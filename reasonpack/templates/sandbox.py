@@ -25,7 +25,7 @@ import jinja2.sandbox
 from jinja2.utils import Namespace
 
 from reasonpack.errors import TemplateError
-from reasonpack.templates.code import DICT_ATTRIBUTES, STR_METHODS, CodeGenerator, Template
+from reasonpack.templates.compiler import DICT_ATTRIBUTES, STR_METHODS, CodeGenerator, Template
 
 JSON_TEXTS = "JSON of what does not change"
 """Name of a variable that `tojson` reads; no template can use this name.

@@ -7,7 +7,7 @@ No fast backend is trusted. It is used for a tokenizer once it agrees with the r
 on the hard texts, which contain what such programs get wrong. Then it is checked on some
 pieces of every unit. After the first difference it is not used again, and the unit is
 encoded anew. Pieces with a character whose treatment depends on the version of Unicode
-never reach it: see `reasonpack.tokens.settled`.
+never reach it: see `reasonpack.tokens.settled_characters`.
 
 So ids do not depend on the backend, and neither do the bytes of a dataset.
 """
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from reasonpack.choices import Backend
 from reasonpack.errors import ReasonpackError, UsageError
 from reasonpack.tokens.hard_texts import hard_texts
-from reasonpack.tokens.settled import is_settled
+from reasonpack.tokens.settled_characters import is_settled
 from reasonpack.tokens.tokenizer import Tokenizer
 from reasonpack.wording import one_line
 

@@ -13,7 +13,7 @@ import random
 import unicodedata
 from collections.abc import Sequence
 
-from reasonpack.tokens.settled import settled_of
+from reasonpack.tokens.settled_characters import settled_of
 
 _SPACES = ["", " ", "  ", "   ", "\n", "\n\n", "\n\n\n", " \n", "\n ", "\t", "\r\n", "\r", "    "]
 _SPACES += ["\u00a0", "\u3000", "\u2003", "\u200b", "\u2028", "\x0b", "\x0c", "\x85", " " * 17]

@@ -28,15 +28,15 @@ from reasonpack.errors import FormatError, RecordError, StorageError
 from reasonpack.records.unit import Record
 from reasonpack.rows.kind import Kind
 from reasonpack.verify.against_calls import add_groups
+from reasonpack.verify.answer_parts import PARTS, parts_of
 from reasonpack.verify.call_values import identities_in, of_row
 from reasonpack.verify.copies import Copies, copies_of_groups, copies_of_records, count_not_packed
 from reasonpack.verify.differences import report
 from reasonpack.verify.findings import Findings
 from reasonpack.verify.groups import find_groups, grouped_by
+from reasonpack.verify.join import NO_VIEWS, TRAINED, Expected, Join, Kinds, Packed, match
 from reasonpack.verify.manifest import Dataset
-from reasonpack.verify.match import NO_VIEWS, TRAINED, Expected, Join, Kinds, Packed, match
 from reasonpack.verify.order import Order
-from reasonpack.verify.parts import PARTS, parts_of
 from reasonpack.verify.paths import fingerprint
 from reasonpack.verify.rebuilt import (
     Rebuilt,

@@ -17,15 +17,15 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from reasonpack.records.unit import Record
+from reasonpack.verify.answer_parts import PARTS, parts_of
 from reasonpack.verify.call_values import check_columns
 from reasonpack.verify.calls import NAMES, Call, read_calls
 from reasonpack.verify.chat import Json, NotChecked, Refused
 from reasonpack.verify.copies import Copies, count_not_packed
 from reasonpack.verify.encoding import TokenView, encode, too_long, too_long_text
 from reasonpack.verify.groups import Group, Groups, fields_of
+from reasonpack.verify.join import NO_VIEWS, Expected, Join, Reject
 from reasonpack.verify.manifest import LeftOut
-from reasonpack.verify.match import NO_VIEWS, Expected, Join, Reject
-from reasonpack.verify.parts import PARTS, parts_of
 from reasonpack.verify.rebuilt import (
     EXPLAINED,
     Rebuilt,

@@ -15,7 +15,7 @@ from reasonpack.errors import RecordError
 from reasonpack.records.strict_json import decode
 from reasonpack.verify.chat import Json, NotChecked, Refused
 from reasonpack.verify.fields import EMPTY, all_but, limit
-from reasonpack.verify.names import BLOCKS, CUT, EFFORTS, ENDS, REASONING, is_of_model
+from reasonpack.verify.record_names import BLOCKS, CUT, EFFORTS, ENDS, REASONING, is_of_model
 
 ANSWERS = ("response", "completion", "choices", "candidates", "output", "chosen", "rejected")
 _WRITTEN = ("type", "content", "value", "tool_calls", "function_call", "refusal")

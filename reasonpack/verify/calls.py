@@ -31,8 +31,8 @@ from reasonpack.verify.answers import (
 from reasonpack.verify.chat import Chat, Json, NotChecked, Reading, Refused, known_shape
 from reasonpack.verify.fields import EMPTY, check_whole, renamed, without_path
 from reasonpack.verify.harness_logs import calls_of_harness
-from reasonpack.verify.names import FLAGS, OF_THE_END, TOOLS, is_of_model
 from reasonpack.verify.reader import read_chat
+from reasonpack.verify.record_names import FLAGS, OF_THE_END, TOOLS, is_of_model
 
 _PROMPT_IDS = ("prompt_token_ids", "prompt_ids")
 _REQUEST_IDS = ("prompt_token_ids", "token_ids", "input_ids")

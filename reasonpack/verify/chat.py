@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from reasonpack.verify.names import END
+from reasonpack.verify.record_names import END
 
 Json = dict[str, Any]
 

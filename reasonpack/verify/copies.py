@@ -29,8 +29,8 @@ from reasonpack.verify.calls import Call, read_calls
 from reasonpack.verify.chat import NotChecked, Refused
 from reasonpack.verify.findings import Findings
 from reasonpack.verify.groups import Group, Groups
+from reasonpack.verify.join import Join
 from reasonpack.verify.manifest import Dataset
-from reasonpack.verify.match import Join
 from reasonpack.verify.reader import read_chat
 from reasonpack.verify.sessions import decoded_calls
 from reasonpack.verify.source import Source, decoded

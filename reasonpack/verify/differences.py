@@ -12,12 +12,12 @@ from reasonpack.datasets.receipt import place_of
 from reasonpack.datasets.shards import open_shard
 from reasonpack.records.strict_json import quoted
 from reasonpack.records.unit import Record
+from reasonpack.verify.answer_parts import PARTS, parts_of
 from reasonpack.verify.call_values import identity_of
 from reasonpack.verify.encoding import TokenView
 from reasonpack.verify.explain import SampleAt, explain, other_value
 from reasonpack.verify.findings import KEPT, Finding, Findings
-from reasonpack.verify.manifest import Dataset
-from reasonpack.verify.match import (
+from reasonpack.verify.join import (
     NO_VIEWS,
     TRAINED,
     Different,
@@ -26,7 +26,7 @@ from reasonpack.verify.match import (
     calls_of,
     equal_together,
 )
-from reasonpack.verify.parts import PARTS, parts_of
+from reasonpack.verify.manifest import Dataset
 from reasonpack.verify.paths import together
 from reasonpack.verify.rebuilt import Rebuilt, expected_of, weighed
 from reasonpack.verify.rows import check_row

@@ -14,7 +14,7 @@ from collections.abc import Container, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-from reasonpack.verify import names
+from reasonpack.verify import record_names as names
 from reasonpack.verify.chat import Json, NotChecked, Reading, Refused
 
 EMPTY: tuple[Any, ...] = (None, "", [], {})
@@ -131,7 +131,12 @@ def check_fields(fields: Json, reading: Reading, inside: str = "") -> None:
         elif key not in names.HARMLESS:
             raise NotChecked(f"the field {name!r} of an assistant message")
         elif isinstance(value, dict):
-            signal = value.keys() & {*names.REASONING, *names.BLOCKS, *names.FLAGS, "tool_calls"}
+            signal = value.keys() & {
+                *names.REASONING,
+                *names.BLOCKS,
+                *names.FLAGS,
+                "tool_calls",
+            }
             found = {one: value[one] for one in signal if not isinstance(value[one], int | float)}
             found |= {one: 0 for one in signal & {*names.FLAGS} if value[one] in (0, False)}
             for one in sorted(present(found)):

@@ -22,7 +22,7 @@ from typing import Any
 
 from reasonpack.verify.chat import Json, Refused
 from reasonpack.verify.fields import EMPTY, all_but
-from reasonpack.verify.names import is_of_model
+from reasonpack.verify.record_names import is_of_model
 
 _BY_MODEL = ("reasoning", "function_call")
 _IDS = ("prompt_token_ids", "generation_token_ids", "generation_log_probs", "routed_experts")

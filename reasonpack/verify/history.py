@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from reasonpack.rows.kind import Kind
 from reasonpack.verify.chat import Message
-from reasonpack.verify.marks import SHORT
+from reasonpack.verify.marked_messages import SHORT
 
 Stretch = tuple[int, int, int, int]
 """Index of a message, kind, start and stop: in characters, or in tokens."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from reasonpack.verify import names
+from reasonpack.verify import record_names as names
 from reasonpack.verify.chat import Json, Reading, Refused
 from reasonpack.verify.fields import all_but, present, read_flag
 

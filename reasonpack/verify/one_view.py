@@ -17,10 +17,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reasonpack.verify.chat import Chat, Json, NotChecked, Refused
-from reasonpack.verify.marks import Marked
-from reasonpack.verify.names import END, NOWHERE
-from reasonpack.verify.parts import (
+from reasonpack.verify.answer_parts import (
     as_shown,
     before,
     begins_with_block,
@@ -32,8 +29,11 @@ from reasonpack.verify.parts import (
     shown_end,
     tool_name_end,
 )
-from reasonpack.verify.rules import Rules
+from reasonpack.verify.chat import Chat, Json, NotChecked, Refused
+from reasonpack.verify.marked_messages import Marked
+from reasonpack.verify.record_names import END, NOWHERE
 from reasonpack.verify.stop import CUT_OFF
+from reasonpack.verify.view_rules import Rules
 
 
 class TextView(Struct, frozen=True):

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from reasonpack.errors import RecordError
 from reasonpack.records.strict_json import decode
-from reasonpack.verify import names
+from reasonpack.verify import record_names as names
 from reasonpack.verify.chat import Chat, Json, Message, Reading, Refused, known_shape
 from reasonpack.verify.fields import (
     EMPTY,
@@ -31,7 +31,7 @@ from reasonpack.verify.fields import (
     with_known_names,
 )
 from reasonpack.verify.items import as_messages, block_text
-from reasonpack.verify.names import END, TAG, inside
+from reasonpack.verify.record_names import END, TAG, inside
 from reasonpack.verify.tools import calls_in_text, read_call, read_tools
 
 

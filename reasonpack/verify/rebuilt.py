@@ -22,8 +22,8 @@ from reasonpack.rows.kind import Kind
 from reasonpack.verify.call_values import identity_of, is_kept_apart, of_call
 from reasonpack.verify.chat import NotChecked, Refused
 from reasonpack.verify.encoding import TokenView
+from reasonpack.verify.join import TRAINED, Expected, Join, Kinds
 from reasonpack.verify.manifest import LeftOut
-from reasonpack.verify.match import TRAINED, Expected, Join, Kinds
 from reasonpack.verify.paths import U64, distinct, each_once, fingerprint
 from reasonpack.verify.views import TextViews
 

@@ -7,8 +7,8 @@ import hashlib
 
 from reasonpack.records.unit import Record
 from reasonpack.verify.findings import Finding, Findings
+from reasonpack.verify.join import Join, Reject
 from reasonpack.verify.manifest import Dataset, LeftOut, read_rejects
-from reasonpack.verify.match import Join, Reject
 from reasonpack.verify.rebuilt import Rebuilt
 
 TESTED = ("json", "encoding", "duplicate-key", "overlong")

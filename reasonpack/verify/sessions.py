@@ -22,8 +22,8 @@ from reasonpack.verify.answers import check_edits
 from reasonpack.verify.chat import Json, NotChecked, Reading, Refused, known_shape
 from reasonpack.verify.fields import all_but
 from reasonpack.verify.groups import FILE
-from reasonpack.verify.names import is_of_model
 from reasonpack.verify.pi import calls_of_pi, is_of_pi
+from reasonpack.verify.record_names import is_of_model
 from reasonpack.verify.session_calls import Found, way_to
 from reasonpack.verify.source import Source, decoded
 

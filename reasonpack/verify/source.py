@@ -27,16 +27,16 @@ from reasonpack.storage.inputs import expand_inputs
 from reasonpack.storage.place import Place, public_name
 from reasonpack.templates.template import ChatTemplate
 from reasonpack.tokens.tokenizer import Tokenizer, load_tokenizer
+from reasonpack.verify.answer_parts import parts_of
 from reasonpack.verify.chat import NotChecked, Reading, Refused
 from reasonpack.verify.encoding import TokenView, encode, too_long, too_long_text
 from reasonpack.verify.fields import is_finite, renamed, without_nulls
 from reasonpack.verify.findings import Findings
 from reasonpack.verify.manifest import LeftOut
-from reasonpack.verify.names import ARGUMENTS, OF_A_RECORD, TOOLS
-from reasonpack.verify.parts import parts_of
 from reasonpack.verify.reader import read_chat
 from reasonpack.verify.rebuilt import Rebuilt, not_rebuilt
-from reasonpack.verify.rules import Rules, load_rules
+from reasonpack.verify.record_names import ARGUMENTS, OF_A_RECORD, TOOLS
+from reasonpack.verify.view_rules import Rules, load_rules
 from reasonpack.verify.views import build_views
 from reasonpack.wording import count
 

@@ -29,7 +29,7 @@ from msgspec import Struct
 from reasonpack.errors import TemplateError
 from reasonpack.templates.limits import bounds
 from reasonpack.verify.chat import Arguments, Json, Message, NotChecked
-from reasonpack.verify.names import END, REASONING, TAG
+from reasonpack.verify.record_names import END, REASONING, TAG
 
 WHITE = None  # all of it, as Python strips
 THOUGHT, ANSWER = "zqthoughtqz", "zqanswerqz"

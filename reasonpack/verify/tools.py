@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from reasonpack.records.strict_json import decode
-from reasonpack.verify import names
+from reasonpack.verify import record_names as names
 from reasonpack.verify.chat import Arguments, Json, NotChecked, Reading, Refused
 from reasonpack.verify.fields import EMPTY, all_but, check_fields, without_nulls
-from reasonpack.verify.names import END, TAG, inside
+from reasonpack.verify.record_names import END, TAG, inside
 
 NAMED = ("name", *names.ARGUMENTS)
 

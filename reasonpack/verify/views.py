@@ -8,19 +8,19 @@ from collections.abc import Sequence
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from reasonpack.verify.chat import Chat, Json, Message, NotChecked, Refused
-from reasonpack.verify.history import find_messages
-from reasonpack.verify.marks import marked
-from reasonpack.verify.one_view import OneView, TextView
-from reasonpack.verify.parts import (
+from reasonpack.verify.answer_parts import (
     PARTS,
     contains_token,
     has_part,
     is_prompt,
     stretches,
 )
-from reasonpack.verify.rules import Rules
+from reasonpack.verify.chat import Chat, Json, Message, NotChecked, Refused
+from reasonpack.verify.history import find_messages
+from reasonpack.verify.marked_messages import marked
+from reasonpack.verify.one_view import OneView, TextView
 from reasonpack.verify.stop import contradiction
+from reasonpack.verify.view_rules import Rules
 
 
 class TextViews(Struct):

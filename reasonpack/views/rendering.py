@@ -23,8 +23,8 @@ from reasonpack.records.message import Message
 from reasonpack.templates.behaviour import Behaviour
 from reasonpack.templates.forms import as_written, dump_message
 from reasonpack.templates.loops import Memo
+from reasonpack.templates.message_places import MessagePlaces
 from reasonpack.templates.template import ChatTemplate
-from reasonpack.templates.written import Written
 from reasonpack.views.completion import closes_reasoning
 from reasonpack.views.earlier_calls import Past, Story, same_beginning
 
@@ -59,7 +59,7 @@ def each_rendering(
     rendering: Rendering,
     answers: Sequence[int],
     past: Past | None = None,
-) -> Generator[tuple[int, str, str, Written]]:
+) -> Generator[tuple[int, str, str, MessagePlaces]]:
     """Yield (index, prompt, rendering that ends with the answer, written) for each answer.
 
     `written` says where in the prompt the text of each message is. `past` is given for a call,
@@ -108,7 +108,7 @@ def _prompt(
     render: partial[str],
     rendering: Rendering,
     memo_of: Callable[[int, Story], Memo],
-) -> tuple[Story, Memo | None, str, Written]:
+) -> tuple[Story, Memo | None, str, MessagePlaces]:
     """Render an answer's prompt from the first story whose prompt does not close the reasoning.
 
     Returns:
@@ -120,7 +120,7 @@ def _prompt(
         prompt = render(story[:index], add_generation_prompt=True, memo=memo)
         if not closes_reasoning(prompt, rendering.behaviour):
             break
-    return story, memo, prompt, memo.written if memo else Written()
+    return story, memo, prompt, memo.written if memo else MessagePlaces()
 
 
 def _own_form(message: Message, prompt: str, behaviour: Behaviour) -> dict[str, Any] | None:

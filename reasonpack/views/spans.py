@@ -25,7 +25,7 @@ from reasonpack.records.message import Message
 from reasonpack.rows.kind import Kind
 from reasonpack.templates.behaviour import Behaviour
 from reasonpack.templates.learn.marked_chats import common_length
-from reasonpack.templates.written import Written
+from reasonpack.templates.message_places import MessagePlaces
 
 
 class Span(NamedTuple):
@@ -80,7 +80,7 @@ def find_messages(
     prompt: str,
     messages: Sequence[Message],
     behaviour: Behaviour,
-    written: Written,
+    written: MessagePlaces,
     before: Found,
     same: int,
 ) -> Found:
@@ -144,7 +144,7 @@ def _caller(messages: Sequence[Message], results: int) -> int:
     return index if index < results - 1 and index >= 0 and messages[index].tool_calls else -1
 
 
-def _end_of_results(messages: Sequence[Message], index: int, written: Written) -> int:
+def _end_of_results(messages: Sequence[Message], index: int, written: MessagePlaces) -> int:
     """Return where the text of a call and its results ends, before an answer that follows; or 0."""
     is_answer = index == len(messages) or messages[index].role == "assistant"
     caller = _caller(messages, index) if is_answer else -1

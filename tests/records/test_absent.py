@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from records_of import ASK, read
 
-from reasonpack.records.unread import MESSAGE_FIELDS
+from reasonpack.records.unread_fields import MESSAGE_FIELDS
 
 ANSWER = {"role": "assistant", "content": "Answer one."}
 

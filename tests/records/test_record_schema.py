@@ -21,8 +21,8 @@ from reasonpack.records.message import _KNOWN
 from reasonpack.records.reading import Reading
 from reasonpack.records.tool_calls import ARGUMENTS, Function
 from reasonpack.records.tools import TOOL_FIELDS
-from reasonpack.records.unread import CONTINUED
-from reasonpack.records.unread import MESSAGE_FIELDS as READ
+from reasonpack.records.unread_fields import CONTINUED
+from reasonpack.records.unread_fields import MESSAGE_FIELDS as READ
 
 PATH = Path(__file__).parents[2] / "schemas" / "record.schema.json"
 SCHEMA = json.loads(PATH.read_text(encoding="utf-8"))

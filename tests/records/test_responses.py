@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from records_of import ASK, read, refused, shown
 
-from reasonpack.records.unread import MESSAGE_FIELDS
+from reasonpack.records.unread_fields import MESSAGE_FIELDS
 
 
 def said(text: str, **fields: Any) -> dict[str, Any]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from packed_twice import Json
 
-from reasonpack.verify import names
+from reasonpack.verify import record_names
 from reasonpack.verify.chat import NotChecked, Refused
 from tests.verify.test_reader import CALL, FUNCTION, answer, said
 
 
-@pytest.mark.parametrize("name", names.FLAGS)
+@pytest.mark.parametrize("name", record_names.FLAGS)
 def test_every_flag_is_heard(name: str) -> None:
     assert [answer(said("B", **{name: value})).trained for value in (0, 1)] == [False, True]
 

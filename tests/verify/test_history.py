@@ -10,7 +10,7 @@ from reasonpack.verify.against import _kinds
 from reasonpack.verify.chat import Message
 from reasonpack.verify.encoding import TokenView, encode_text
 from reasonpack.verify.history import find_messages
-from reasonpack.verify.match import TRAINED, Kinds
+from reasonpack.verify.join import TRAINED, Kinds
 from reasonpack.verify.rebuilt import expected_of
 from reasonpack.verify.row import Row
 

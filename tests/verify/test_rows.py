@@ -18,8 +18,8 @@ from reasonpack.rows.sample import Sample
 from reasonpack.run.pack import pack_files
 from reasonpack.verify.against import _add_samples
 from reasonpack.verify.findings import Findings
+from reasonpack.verify.join import TRAINED, Join
 from reasonpack.verify.manifest import read_dataset
-from reasonpack.verify.match import TRAINED, Join
 from reasonpack.verify.row import Row
 from reasonpack.verify.rows import check_row
 from reasonpack.verify.shards import COLUMNS, checked_rows

@@ -9,9 +9,9 @@ from packed_twice import Json
 from reasonpack.templates.stop import Stop
 from reasonpack.verify.chat import Reading
 from reasonpack.verify.reader import read_chat
-from reasonpack.verify.rules import Rules
 from reasonpack.verify.stop import Stops, ending_token
 from reasonpack.verify.template import Template, learn_forms
+from reasonpack.verify.view_rules import Rules
 from reasonpack.verify.views import TextViews, build_views
 
 USER = "{% for m in messages %}{% if m.role != 'assistant' %}<|user|>{{ m.content }}{% else %}"

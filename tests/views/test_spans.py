@@ -11,7 +11,7 @@ from stories import answer, call, rendering, result, spans_of, user, views
 
 from reasonpack.records.conversation import Message
 from reasonpack.records.tool_calls import ToolCall
-from reasonpack.templates.written import Written
+from reasonpack.templates.message_places import MessagePlaces
 from reasonpack.tokens.view_tokens import Cutter, Pieces
 from reasonpack.views.rendering import WORTH_A_MEMO
 from tests.changed import replace
@@ -170,7 +170,7 @@ def test_how_many_answers_there_are_does_not_count(monkeypatch: pytest.MonkeyPat
     asked = [text for text, _, message in spans_of(last) if message % 2 == 0]
     assert set(asked) == {"<|im_start|>user\nuser<|im_end|>\n"}
     assert views(chosen, *story[:4]) == all_[:2]
-    written = Written("abcdef", ["a", "bc", "d", "ef"], [(range(2), 1)])
+    written = MessagePlaces("abcdef", ["a", "bc", "d", "ef"], [(range(2), 1)])
     assert [written.of(message) for message in (1, 0, 2)] == [(3, 4), (1, 3), None]
 
 

@@ -21,14 +21,14 @@ from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import CALL_FLAGS, TOKEN_NAMES, VALUE_NAMES, CallDraft
 from reasonpack.records.conversation import READ
 from reasonpack.records.draft import is_absent, without
-from reasonpack.records.harmless import HARMLESS_OF_A_CALL
+from reasonpack.records.harmless_fields import HARMLESS_OF_A_CALL
 from reasonpack.records.last_answer import ended_early, refuse_failed
 from reasonpack.records.reading import Reading
 from reasonpack.records.renaming import renamed
 from reasonpack.records.side_fields import SIDE_FIELDS
 from reasonpack.records.strict_json import step
 from reasonpack.records.unknown import INSTRUCTED, Field, Known, Texts, named_like, unread
-from reasonpack.records.unread import MESSAGE_FIELDS, OF_A_RECORD, refuse_whole, undesired
+from reasonpack.records.unread_fields import MESSAGE_FIELDS, OF_A_RECORD, refuse_whole, undesired
 from reasonpack.records.value_types import typed
 
 TOKEN_FIELDS = frozenset(

@@ -23,7 +23,7 @@ from reasonpack.records.readers.levels import Level, add_found, found_in
 from reasonpack.records.strict_json import step
 from reasonpack.records.tools import TOOL_FIELDS
 from reasonpack.records.unknown import strings
-from reasonpack.records.unread import refuse_whole
+from reasonpack.records.unread_fields import refuse_whole
 
 PROMPTS = ("messages", "prompt", "input")
 """Names of the field that holds the prompt."""

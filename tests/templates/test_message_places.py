@@ -13,7 +13,7 @@ from reasonpack.errors import RecordError, TemplateError
 from reasonpack.records.message import Message
 from reasonpack.templates.forms import dump_message
 from reasonpack.templates.loops import Memo
-from reasonpack.templates.written import Written
+from reasonpack.templates.message_places import MessagePlaces
 from reasonpack.views.spans import Found, find_messages
 
 pytestmark = pytest.mark.network
@@ -56,7 +56,7 @@ def misplaced(name: str, story: list[Message], stop: int) -> list[str]:
         )
     except RecordError:
         return []
-    written = memo.written if memo else Written()
+    written = memo.written if memo else MessagePlaces()
     spans = find_messages(prompt, story[:stop], behaviour, written, Found(), 0).spans
     wrong = []
     for index, message in enumerate(story[:stop]):

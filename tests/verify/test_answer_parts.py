@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from packed_twice import FIXTURES, Packed, pack_two
 
+from reasonpack.verify.answer_parts import find_reasoning_end, stretches
 from reasonpack.verify.chat import Message
-from reasonpack.verify.parts import find_reasoning_end, stretches
 from reasonpack.views import chosen
 
 TEMPLATES = sorted((FIXTURES / "templates").glob("*.jinja"))

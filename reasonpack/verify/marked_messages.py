@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from reasonpack.verify.chat import Message
-from reasonpack.verify.names import END
+from reasonpack.verify.record_names import END
 
 SHORT = 16
 """Characters up to which a text may be in a rendering by chance."""

@@ -19,7 +19,7 @@ from reasonpack.records.draft import (
     media,
     present,
 )
-from reasonpack.records.harmless import HARMLESS, HARMLESS_OF_A_RECORD
+from reasonpack.records.harmless_fields import HARMLESS, HARMLESS_OF_A_RECORD
 from reasonpack.records.last_answer import ENDS
 from reasonpack.records.side_fields import SIDE_FIELDS
 from reasonpack.records.strict_json import step

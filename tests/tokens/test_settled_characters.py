@@ -13,9 +13,9 @@ import tokenizers
 from tokenizers import normalizers
 
 from reasonpack.tokens import fast_backends as backends
-from reasonpack.tokens import settled
+from reasonpack.tokens import settled_characters
 from reasonpack.tokens.fast_backends import Encoder
-from reasonpack.tokens.settled import is_settled
+from reasonpack.tokens.settled_characters import is_settled
 from reasonpack.tokens.tokenizer import load_tokenizer
 from tests.tokens.test_fast_backends import FIXTURE, TEXTS, install, same
 
@@ -145,5 +145,5 @@ def test_a_backend_that_is_wrong_on_settled_text_is_refused(
 
 
 def test_the_pattern_is_not_made_for_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settled, "_unsettled_pattern", lambda: pytest.fail("made"))
+    monkeypatch.setattr(settled_characters, "_unsettled_pattern", lambda: pytest.fail("made"))
     assert is_settled("plain text\n")

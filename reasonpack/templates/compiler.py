@@ -5,8 +5,8 @@ r"""Compiles a template to Python, with fast paths for the values that chat temp
     loop.last, ns.x, x[-1]   likewise
     {% for x in a_list %}    a generator over the list instead of Jinja's iterator
 
-A fast path gives the same result as Jinja's sandbox; `tests/templates/test_code.py` compares them.
-This module and `loops` use private names of Jinja, so the package requires Jinja 3.1.
+A fast path gives the same result as Jinja's sandbox; `tests/templates/test_compiler.py` compares
+them. This module and `loops` use private names of Jinja, so the package requires Jinja 3.1.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from reasonpack.templates import code, sandbox
+from reasonpack.templates import compiler, sandbox
 from reasonpack.templates.template import ChatTemplate
 
 TEMPLATES = sorted((Path(__file__).parents[2] / "fixtures").rglob("*.jinja"))
@@ -24,10 +24,10 @@ TEMPLATES = sorted((Path(__file__).parents[2] / "fixtures").rglob("*.jinja"))
 DATE = datetime.date(2026, 1, 1)
 
 
-HARMLESS_LOOP = sorted(code.LOOP_ATTRIBUTES)
+HARMLESS_LOOP = sorted(compiler.LOOP_ATTRIBUTES)
 
 
-HARMLESS_TEXT = sorted(code.STR_METHODS)
+HARMLESS_TEXT = sorted(compiler.STR_METHODS)
 
 
 TESTS = ["defined", "undefined", "none", "string", "true", "false"]

@@ -8,7 +8,7 @@ import pytest
 from text_views import ASK, END, STOPS, USER, rules, said, template, views
 
 from reasonpack.verify.chat import Message, Refused
-from reasonpack.verify.marks import marked
+from reasonpack.verify.marked_messages import marked
 from reasonpack.verify.template import WHITE, learn_forms
 from tests.changed import replace
 

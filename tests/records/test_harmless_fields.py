@@ -14,7 +14,7 @@ from fixing import Pack
 
 from reasonpack.records.call_formats import GROUP_FIELDS
 from reasonpack.records.conversation import Conversation, parse_line
-from reasonpack.records.harmless import HARMLESS, HARMLESS_OF_A_CALL, HARMLESS_OF_A_RECORD
+from reasonpack.records.harmless_fields import HARMLESS, HARMLESS_OF_A_CALL, HARMLESS_OF_A_RECORD
 from reasonpack.records.unknown import SIGNAL
 
 SHAPES = sorted((Path(__file__).parent / "shapes").glob("*.jsonl"))

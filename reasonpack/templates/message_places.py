@@ -18,7 +18,7 @@ _SHOWN = re.compile(r"\S")
 
 
 @dataclass
-class Written:
+class MessagePlaces:
     """Where in a rendering the text of each message is.
 
     Attributes:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 
 from reasonpack.verify.chat import Message, Refused
-from reasonpack.verify.names import END, TAG
+from reasonpack.verify.record_names import END, TAG
 
 PARTS = ("reasoning", "response", "tool-calls")
 
