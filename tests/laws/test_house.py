@@ -130,13 +130,10 @@ def test_a_planted_circle_is_found() -> None:
 
 
 TESTED_TOGETHER = {
-    "faults/test_terminal": "cli.progress",
     "records/test_refused_records": "records.no_messages records.value_types",
     "verify/test_calls": "verify.answers",
-    "verify/test_against": "verify.join",
     "verify/test_command": "cli.verify",
     "verify/test_sessions": "verify.pi",
-    "verify/test_options": "datasets.options",
     "verify/test_reader": "verify.chat",
     "verify/test_rows": "verify.row",
     "verify/test_views": "verify.view_rules",

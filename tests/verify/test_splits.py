@@ -18,7 +18,6 @@ from reasonpack.rows.content_hash import combined_hash, content_hash
 from reasonpack.run import splits as packing
 from reasonpack.run.context import Context
 from reasonpack.run.pack import pack_files
-from reasonpack.verify import join
 from reasonpack.verify.chat import Reading
 from reasonpack.verify.check import verify_dataset
 from reasonpack.verify.reader import read_chat
@@ -86,14 +85,6 @@ def compared(path: Path) -> dict[str, int]:
     options = replace(OPTIONS, split=GIVEN)
     pack_files([str(source)], path / "out", options, run=run())
     return dict(verify_dataset(path / "out", [str(source)]).counts)
-
-
-def test_two_of_one_id_in_two_splits() -> None:
-    splits = ("train", "held")
-    samples = [join.Packed(f"data/{split}-00000-of-00001.parquet", 0, 0) for split in splits]
-    records = [join.Expected("a.jsonl:1", None, split=split) for split in splits]
-    assert join._split_fault(samples, records) == ""
-    assert join._split_fault(samples[:1], records) == "in train, expected in held, train"
 
 
 def test_conversations_where_they_belong(tmp_path: Path) -> None:
