@@ -18,9 +18,6 @@ in `rejects.jsonl` and in a log.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 __all__ = [
     "DiskFullError",
     "FormatError",
@@ -42,7 +39,7 @@ class ReasonpackError(Exception):
         where: the file, option, part of a batch, … that is at fault.
         what: what was found there.
         expected: what should have been there instead.
-        fix: what the user can do.
+        fix: what the user can do; begins in lower case, ends without a period.
 
     >>> print(StorageError("chats.jsonl", "no such file", "a file of chats", "check the path"))
     chats.jsonl: no such file, expected a file of chats. Fix: check the path.
@@ -52,8 +49,14 @@ class ReasonpackError(Exception):
         self.where, self.what, self.expected, self.fix = str(where), str(what), expected, fix
         super().__init__(self.where, self.what, expected, fix)
 
+    @property
+    def place(self) -> str:
+        """How the message begins."""
+        return self.where
+
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}, expected {self.expected}. Fix: {self.fix}."
+        place = f"{self.place}: " if self.place else ""
+        return f"{place}{self.what}, expected {self.expected}. Fix: {self.fix}."
 
 
 class UsageError(ReasonpackError):
@@ -95,33 +98,27 @@ class NothingPackedError(ReasonpackError):
         self.rejects = rejects
 
 
-@dataclass(eq=False)
 class RecordError(ReasonpackError):
     """One record that cannot be packed.
 
     Attributes:
         reason: short stable code, counted in the manifest, e.g. `overlong`.
         path: field within the record, e.g. `messages[3].content`; may be empty.
-        what: what was found and what was expected.
-        fix: what the user can do about it; may be empty.
         where: `file:line` of the record; set by the caller that knows it, empty until then.
 
-    >>> print(RecordError("type", "messages[0].role", "got int, expected a string",
-    ...                   fix="Write the role as text.", where="chats.jsonl:7"))
-    chats.jsonl:7: messages[0].role: got int, expected a string. Fix: Write the role as text.
+    >>> print(RecordError("type", "messages[0].role", "got an integer", "a string",
+    ...                   "write it in quotes", where="chats.jsonl:7"))
+    chats.jsonl:7: messages[0].role: got an integer, expected a string. Fix: write it in quotes.
     """
 
-    reason: str
-    path: str
-    what: str
-    fix: str = ""
-    where: str = ""
+    def __init__(
+        self, reason: str, path: str, what: str, expected: str, fix: str, where: str = ""
+    ) -> None:
+        super().__init__(where, what, expected, fix)
+        self.args = (reason, path, what, expected, fix, where)
+        self.reason, self.path = reason, path
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle all fields; by default an exception pickles only its positional arguments."""
-        return type(self), (self.reason, self.path, self.what, self.fix, self.where)
-
-    def __str__(self) -> str:
-        head = "".join(f"{part}: " for part in (self.where, self.path) if part)
-        tail = f" Fix: {self.fix}" if self.fix else ""
-        return f"{head}{self.what}.{tail}"
+    @property
+    def place(self) -> str:
+        """`where` and `path`, as far as they are known."""
+        return ": ".join(filter(None, (self.where, self.path)))

@@ -123,11 +123,9 @@ def run(entry: Callable[..., Any]) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         return 130
-    except ReasonpackError as error:
-        click.echo(f"Error: {printable(str(error))}", err=True)
-        return 2 if isinstance(error, UsageError) else 1
     except Exception as error:
-        if (said := denied(error)) is None:
+        said = error if isinstance(error, ReasonpackError) else denied(error)
+        if said is None:
             raise
-        click.echo(f"Error: {printable(said)}", err=True)
-        return 1
+        click.echo(f"Error: {printable(str(said))}", err=True)
+        return 2 if isinstance(said, UsageError) else 1

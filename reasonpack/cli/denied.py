@@ -11,6 +11,8 @@ import io
 import os
 import sys
 
+from reasonpack.errors import ReasonpackError
+
 FILES = "raise the limit of open files, e.g. `ulimit -n 1024`"
 MEMORY = "raise the limit of memory (ulimit -v), or use fewer processes (--num-proc 1)"
 NETWORK = "check the connection and the URLs, and repeat the command: what is done is kept"
@@ -23,30 +25,30 @@ CLIENTS = ("httpx", "httpcore", "aiohttp.")
 """Modules of the HTTP clients of fsspec's file systems; their errors are no `OSError`s."""
 
 
-def denied(error: BaseException) -> str | None:
+def denied(error: BaseException) -> ReasonpackError | None:
     """Return what the system denied, with a fix; None for any other error."""
     text = " ".join(str(error).split())
-    said: str | None = None
+    said: tuple[str, str, str, str] | None = None
     if isinstance(error, MemoryError):
-        said = f"memory: none is left, expected more. Fix: {MEMORY}."
+        said = "memory", "none is left", "more", MEMORY
     elif isinstance(error, RuntimeError) and "start new thread" in text:
-        said = f"threads: {text}, expected one more. Fix: {MEMORY}, or of processes (ulimit -u)."
+        said = "threads", text, "one more", f"{MEMORY}, or of processes (ulimit -u)"
     elif isinstance(error, ImportError) and any(words in text.lower() for words in UNMAPPED):
-        said = f"memory: {text}, expected to load it. Fix: {MEMORY}."
+        said = "memory", text, "to load it", MEMORY
     elif any(each.__module__.startswith(CLIENTS) for each in type(error).__mro__):
-        said = f"network: {text or type(error).__name__}, expected an answer. Fix: {NETWORK}."
+        said = "network", text or type(error).__name__, "an answer", NETWORK
     elif isinstance(error, OSError) and error.errno is not None:
         reason, fix = os.strerror(error.errno), FIXES.get(error.errno)
         if error.errno == errno.ENAMETOOLONG:
-            said = f"{error.filename}: {reason}, expected a shorter one. Fix: choose another."
+            said = error.filename, reason, "a shorter one", "choose another"
         elif fix:
-            said = f"{error.filename or 'this process'}: {reason}, expected more. Fix: {fix}."
+            said = error.filename or "this process", reason, "more", fix
         elif error.filename is None:
-            said = f"standard output: {reason}, expected to write to it. Fix: send it elsewhere."
-    return said
+            said = "standard output", reason, "to write to it", "send it elsewhere"
+    return said and ReasonpackError(*said)
 
 
-def short_of_memory() -> str | None:
+def short_of_memory() -> ReasonpackError | None:
     """Return an error if memory is too short to load libraries, which would abort silently.
 
     None if there is enough, or if the system has no such limit.
@@ -58,10 +60,9 @@ def short_of_memory() -> str | None:
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit == resource.RLIM_INFINITY or limit >= LEAST_MEMORY:
         return None
-    return (
-        f"memory: limited to {limit >> 20:,} MiB, expected at least {LEAST_MEMORY >> 20:,} MiB for "
-        "each process. Fix: raise the limit (ulimit -v)."
-    )
+    expected = f"at least {LEAST_MEMORY >> 20:,} MiB for each process"
+    fix = "raise the limit (ulimit -v)"
+    return ReasonpackError("memory", f"limited to {limit >> 20:,} MiB", expected, fix)
 
 
 class _ErrorsIgnored(io.TextIOWrapper):

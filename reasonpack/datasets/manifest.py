@@ -132,10 +132,10 @@ class Manifest:
             datetime.date.fromisoformat(options.date)
         for pair in (*options.field, *options.role, *options.split):
             if not re.fullmatch(r"[^=]+=[^=]+", pair):
-                raise ValueError(f"{pair!r}, expected a name, = and a value in the options")
+                raise ValueError(f"{pair!r} in the options is no name, = and value")
         for share in (each.partition("=")[2] for each in options.split):
             if not 0 < float(share) < 1:
-                raise ValueError(f"{share}, expected a share between 0 and 1 in the options")
+                raise ValueError(f"the share {share} in the options is not between 0 and 1")
 
 
 def _check_object(text: str) -> None:
@@ -145,7 +145,7 @@ def _check_object(text: str) -> None:
     except RecursionError:
         value = None
     if not isinstance(value, dict):
-        raise ValueError(f"{text[:80]!r}, expected a JSON object as text")
+        raise ValueError(f"{text[:80]!r} is no JSON object as text")
 
 
 def read_manifest(directory: Place) -> Manifest:

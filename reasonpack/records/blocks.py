@@ -98,18 +98,17 @@ def read_blocks(draft: Draft) -> list[Draft]:
             places[f"{name}[{len(parts)}]"] = at
             parts.append(_part(block, kind, at))
             if calls and _has_text(parts[-1]):
-                what = f"a {kind} part after a call, expected calls last"
-                fix = "Put it before the call; or split the message in two here, if the model "
-                fix += "wrote it after it had seen the result."
-                raise RecordError("content", at, what, fix=fix)
+                fix = "put it before the call; or split the message in two here, if the model "
+                fix += "wrote it after it had seen the result"
+                raise RecordError("content", at, f"a {kind} part after a call", "calls last", fix)
     if not parts and not calls and results:
         rest = without(message, ("role", "from", name))
         return [replace(result, message=rest | result.message) for result in results]
     changed: dict[str, Any] = {name: parts}
     if calls:
         if not is_absent(message.get("tool_calls")):
-            what = "tool_calls and tool_use parts, expected the calls once"
-            raise RecordError("conflict", draft.path, what, fix="Keep one of the two.")
+            what = "tool_calls and tool_use parts"
+            raise RecordError("conflict", draft.path, what, "the calls once", "keep one of the two")
         changed["tool_calls"] = calls
     if any(isinstance(block, dict) and block.get("closed") is False for block in message[name]):
         changed["finish_reason"] = "length"
@@ -161,12 +160,11 @@ def _check_result(draft: Draft, before: list[Any], path: str) -> None:
     said = draft.message.get("role") or draft.message.get("from")
     key = "from" if draft.message.get("from") else "role"
     if known_role(said, draft.path, key=key) == "assistant":
-        what = "a tool_result part on an assistant message, expected it on a user message"
-        fix = "Write it in a user message after this one."
-        raise RecordError("role", path, what, fix=fix)
+        what, expected = "a tool_result part on an assistant message", "it on a user message"
+        raise RecordError("role", path, what, expected, "write it in a user message after this one")
     if any(map(_has_text, before)):
-        what = "a tool_result part after text, expected results first"
-        raise RecordError("content", path, what, fix="Put the results before the text.")
+        what = "a tool_result part after text"
+        raise RecordError("content", path, what, "results first", "put the results before the text")
 
 
 def _result(block: dict[str, Any], source: int, path: str) -> list[Draft]:

@@ -99,9 +99,8 @@ def format_of(record: Mapping[str, Any]) -> str:
     readers: dict[str, Reader | Session] = {**READERS, **SESSIONS}
     found = [name for name, reader in readers.items() if reader.is_mine(record)]
     if len(found) > 1:
-        what = f"the shape of {' and of '.join(found)}, expected that of one format"
-        fix = "Keep the fields of one of them."
-        raise RecordError("conflict", "", what, fix=fix)
+        what, expected = f"the shape of {' and of '.join(found)}", "that of one format"
+        raise RecordError("conflict", "", what, expected, "keep the fields of one of them")
     if found:
         return found[0]
     has_list = any(generic.holds_calls(record.get(name)) for name in generic.LISTS)
@@ -118,9 +117,9 @@ def drafts_of(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
     """
     name = format_of(record)
     if name in SESSIONS:
-        what = f"a line of a session file of {name}, expected a call by itself"
-        fix = "Give the session file as an input of its own."
-        raise RecordError("content", "", what, fix=fix)
+        what = f"a line of a session file of {name}"
+        fix = "give the session file as an input of its own"
+        raise RecordError("content", "", what, "a call by itself", fix)
     return (READERS[name].drafts if name in READERS else generic.drafts)(record, reading)
 
 

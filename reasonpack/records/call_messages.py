@@ -27,12 +27,6 @@ from reasonpack.records.side_fields import SIDE_FIELDS
 from reasonpack.records.tool_calls import contradictions
 from reasonpack.records.unknown import UnknownFieldError, sorted_out
 
-_PREFILLED = (
-    "an answer that continues the assistant message at the end of the prompt, expected its own "
-    "message"
-)
-_PREFILLED_FIX = "Log the ids of prompt and completion, or leave the call out."
-
 
 class CallMessages(Struct, frozen=True):
     """The messages of a call, as read.
@@ -119,13 +113,13 @@ def _read(
 def _incomplete(prompt: object, answer: object) -> RecordError:
     there = "an answer" if answer is not None else "a prompt" if prompt is not None else ""
     lacking = "the messages that it answers" if answer is not None else "an answer"
-    what = f"{there} without {lacking}, expected both" if there else ""
-    what = what or "neither messages with an answer nor token ids, expected one of them"
+    what = f"{there} without {lacking}" if there else ""
+    what = what or "neither messages with an answer nor token ids"
     fix = (
-        "Write messages and response, or prompt_token_ids and completion_token_ids; see "
-        "schemas/call.schema.json."
+        "write messages and response, or prompt_token_ids and completion_token_ids; see "
+        "schemas/call.schema.json"
     )
-    return RecordError("missing", "", what, fix=fix)
+    return RecordError("missing", "", what, "both" if there else "one of them", fix)
 
 
 def _with_content(answer: list[Any]) -> list[Any]:
@@ -155,9 +149,9 @@ def _own_answer(
     first += _is_inserted(draft.context.get("system"), prompt)
     answers = sum(source >= first for source in sources)
     if answers != 1 or messages[-1].role != "assistant":
-        what = f"an answer of {answers} messages, expected one of the assistant"
-        fix = "Write each answer as a call of its own, with all that the model saw before it."
-        raise RecordError("content", "completion", what, fix=fix)
+        what = f"an answer of {answers} messages"
+        fix = "write each answer as a call of its own, with all that the model saw before it"
+        raise RecordError("content", "completion", what, "one of the assistant", fix)
     last = messages[-1]
     before = messages[-2] if len(messages) > 1 else None
     if before is not None and _is_same(before, last):
@@ -165,14 +159,16 @@ def _own_answer(
         notes.append("answer-in-prompt")
         before = messages[-2] if len(messages) > 1 else None
         if before is not None and _is_same(before, last):
-            what = "a prompt that ends in the answer twice, expected it once at most"
-            raise RecordError("conflict", "prompt", what, fix="Log what the model was sent.")
+            what, expected = "a prompt that ends in the answer twice", "it once at most"
+            raise RecordError("conflict", "prompt", what, expected, "log what the model was sent")
     elif before and before.role == "assistant" and (draft.continues or not before.finished):
         at = f"prompt[{sources[-2] - _is_inserted(draft.context.get('system'), prompt)}]"
-        raise RecordError("content", at, _PREFILLED, fix=_PREFILLED_FIX)
+        what = "an answer that continues the assistant message at the end of the prompt"
+        fix = "log the ids of prompt and completion, or leave the call out"
+        raise RecordError("content", at, what, "its own message", fix)
     if before is None:
-        what = "an answer without messages before it, expected some"
-        raise RecordError("no-prompt", "prompt", what, fix="Log what the model was sent.")
+        what = "an answer without messages before it"
+        raise RecordError("no-prompt", "prompt", what, "some", "log what the model was sent")
     for i, message in enumerate(messages[:-1]):
         if message.role == "assistant" and message.train:
             messages[i] = replace(message, train=False)

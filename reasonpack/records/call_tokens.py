@@ -27,7 +27,6 @@ from reasonpack.wording import count
 
 LARGEST_ID = 2**31 - 1
 """The largest token id that a dataset can hold."""
-_NO_IDS = "Log the ids of the prompt and the completion, or leave the field out."
 Arrays = dict[str, NDArray[Any]]
 """Arrays for `calls.Call`, by the names of its attributes."""
 
@@ -49,11 +48,11 @@ def read_tokens(found: Mapping[str, Any]) -> Arrays:
         here, there = "prompt_ids", "completion_ids"
         if there in found:
             here, there = there, here
-        what = f"ids without those of the {there.partition('_')[0]}, expected both"
-        fix = f"Log the {there.partition('_')[0]}'s ids too, or leave this field out."
+        lacking = there.partition("_")[0]
+        fix = f"log the {lacking}'s ids too, or leave this field out"
         if here == "completion_ids":
-            fix += " Write ids of both in one list as tokens, with response_length."
-        raise RecordError("missing", here, what, fix=fix)
+            fix += "; write ids of both in one list as tokens, with response_length"
+        raise RecordError("missing", here, f"ids without those of the {lacking}", "both", fix)
     if "prompt_ids" not in found:
         return _without_ids(found)
     read: Arrays = {name: read_ids(found[name], name) for name in ("prompt_ids", "completion_ids")}
@@ -70,8 +69,9 @@ def read_tokens(found: Mapping[str, Any]) -> Arrays:
 def _without_ids(found: Mapping[str, Any]) -> Arrays:
     for name in ("loss_mask", "advantages"):
         if isinstance(found.get(name), list):
-            what = "a value for each token without ids, expected ids of the tokens"
-            raise RecordError("missing", name, what, fix=_NO_IDS)
+            what = "a value for each token without ids"
+            fix = "log the ids of the prompt and the completion, or leave the field out"
+            raise RecordError("missing", name, what, "ids of the tokens", fix)
     read: Arrays = {}
     if "advantages" in found:
         read["advantages"] = _numbers(found["advantages"], "advantages", 1)
@@ -94,7 +94,7 @@ def read_ids(value: object, path: str) -> NDArray[np.int32]:
         raise wrong_type(path, type(value).__name__, "a list of token ids")
     if set(map(type, value)) - {int}:
         at = next(i for i, each in enumerate(value) if type(each) is not int)
-        fix = f"{SAMPLES}." if isinstance(value[at], list) else ""
+        fix = SAMPLES if isinstance(value[at], list) else ""
         kind = type(value[at]).__name__
         raise wrong_type(f"{path}[{at}]", kind, "a token id, an integer", fix=fix)
     try:
@@ -103,9 +103,9 @@ def read_ids(value: object, path: str) -> NDArray[np.int32]:
         read = None
     if read is None or (read.size and not 0 <= read.min() <= read.max() <= LARGEST_ID):
         at = next(i for i, each in enumerate(value) if not 0 <= each <= LARGEST_ID)
-        what = f"got {str(value[at])[:30]}, expected a token id from 0 to {LARGEST_ID}"
-        fix = "Log the ids that the model saw and wrote, without padding or placeholders."
-        raise RecordError("type", f"{path}[{at}]", what, fix=fix)
+        what = f"got {str(value[at])[:30]}"
+        fix = "log the ids that the model saw and wrote, without padding or placeholders"
+        raise RecordError("type", f"{path}[{at}]", what, f"a token id from 0 to {LARGEST_ID}", fix)
     return read.astype(np.int32)
 
 
@@ -131,16 +131,17 @@ def read_number(value: Any, path: str, *, missing: str = "0") -> float:
     if type(value) not in (int, float):
         raise wrong_type(path, type(value).__name__, "a number")
     if not abs(value) <= float(np.finfo(np.float32).max):
-        what = f"got {str(value)[:30]}, expected a finite number that 32 bits can hold"
-        raise RecordError("type", path, what, fix=f"Write {missing}, or leave the call out.")
+        what, expected = f"got {str(value)[:30]}", "a finite number that 32 bits can hold"
+        raise RecordError("type", path, what, expected, f"write {missing}, or leave the call out")
     return float(value)
 
 
 def _check_size(length: int, size: int, path: str) -> None:
     if length != size:
-        what = f"a list of {length:,}, expected a value for each of the {size:,} completion tokens"
-        fix = "Log it for the tokens of the completion, no more and no fewer, or leave it out."
-        raise RecordError("conflict", path, what, fix=fix)
+        what = f"a list of {length:,}"
+        expected = f"a value for each of the {size:,} completion tokens"
+        fix = "log it for the tokens of the completion, no more and no fewer, or leave it out"
+        raise RecordError("conflict", path, what, expected, fix)
 
 
 def _mask(value: object, prompt: int, size: int) -> NDArray[np.bool_]:
@@ -150,22 +151,21 @@ def _mask(value: object, prompt: int, size: int) -> NDArray[np.bool_]:
     if len(value) == size:
         return flags
     if len(value) != prompt + size:
-        what = (
-            f"a list of {len(value):,}, expected a flag for each of the {size:,} completion tokens"
-            f", or for each of the {count(prompt + size, 'token')} of prompt and completion"
-        )
-        fix = "Log it for the completion's tokens."
+        expected = f"a flag for each of the {size:,} completion tokens, or for each of the "
+        expected += f"{count(prompt + size, 'token')} of prompt and completion"
+        fix = "log it for the completion's tokens"
         if len(value) == prompt + size - 1:
-            fix = f"If each flag is for the token after it, put a 0 before them; else {fix.lower()}"
-        raise RecordError("conflict", "loss_mask", what, fix=fix)
+            fix = f"if each flag is for the token after it, put a 0 before them; else {fix}"
+        raise RecordError("conflict", "loss_mask", f"a list of {len(value):,}", expected, fix)
     if flags[:prompt].any():
         at = int(flags[:prompt].argmax())
-        what = "a token of the prompt that is to be trained, expected those of the completion only"
-        fix = "Write 0 here; what the model wrote before is the completion of another call."
+        what = "a token of the prompt that is to be trained"
+        fix = "write 0 here; what the model wrote before is the completion of another call"
         if at == prompt - 1:
-            fix = "If each flag is for the token after it, move all flags one place to the right; "
-            fix += "else write 0 here."
-        raise RecordError("conflict", f"loss_mask[{at}]", what, fix=fix)
+            fix = "if each flag is for the token after it, move all flags one place to the right; "
+            fix += "else write 0 here"
+        expected = "those of the completion only"
+        raise RecordError("conflict", f"loss_mask[{at}]", what, expected, fix)
     return flags[prompt:]
 
 
@@ -175,9 +175,8 @@ def _flags(values: list[Any], *, whole: bool) -> NDArray[np.bool_]:
         if not isinstance(value, bool | int | float):
             raise wrong_type(at, type(value).__name__, "0 or 1")
         if value not in (0, 1):
-            what = f"got {str(value)[:30]}, expected 0 or 1"
-            fix = "Write 1 for a token to train and 0 for the others; weight is of a whole call."
-            raise RecordError("weight", at, what, fix=fix)
+            fix = "write 1 for a token to train and 0 for the others; weight is of a whole call"
+            raise RecordError("weight", at, f"got {str(value)[:30]}", "0 or 1", fix)
     return np.array(values, np.bool_)
 
 
@@ -191,9 +190,10 @@ def _logprobs(value: object, size: int, mask: NDArray[np.bool_] | None) -> NDArr
     read = _numbers(listed, path, size)
     if (read > MOST_LOGPROB).any():
         at = int((read > MOST_LOGPROB).argmax())
-        what = f"got {listed[at]}, expected the logarithm of a probability, {MOST_LOGPROB} at most"
-        fix = "Log natural logarithms, or leave the field out."
-        raise RecordError("type", f"{path}[{at}]", what, fix=fix)
+        what = f"got {listed[at]}"
+        expected = f"the logarithm of a probability, {MOST_LOGPROB} at most"
+        fix = "log natural logarithms, or leave the field out"
+        raise RecordError("type", f"{path}[{at}]", what, expected, fix)
     return read
 
 

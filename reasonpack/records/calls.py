@@ -132,9 +132,10 @@ def read_session(
             error.where = record.where
             raise
     if len(names) != 1:
-        what = f"lines of {' and '.join(sorted(names)) or 'no known format'}, expected a session"
-        fix = f"Give a session file of {', '.join(SESSIONS)} as an input of its own."
-        raise RecordError("content", "", what, fix=fix, where=records[0].where if records else "")
+        what = f"lines of {' and '.join(sorted(names)) or 'no known format'}"
+        fix = f"give a session file of {', '.join(SESSIONS)} as an input of its own"
+        where = records[0].where if records else ""
+        raise RecordError("content", "", what, "a session", fix, where)
     calls: list[Call] = []
     refused: list[RecordError] = []
     memo, reading = PromptMemo(), replace(reading, of_rows=records[0].row is not None)
@@ -151,7 +152,7 @@ def read_session(
                     replace(each, path=each.path.removeprefix(f"{found.where}."))
                     for each in error.fields
                 )
-            error.fix += " Or leave these calls out (--on-error skip)."
+            error.fix += "; or leave these calls out (--on-error skip)"
             refused.append(error)
     return calls, refused
 
@@ -164,7 +165,7 @@ def _decoded(
     else:
         fields = plain(record.row, reading.null_arguments, _CALL_ARGUMENTS)
     if not isinstance(fields, dict):
-        fix = 'Write {"messages": […], "response": …}, or another of schemas/call.schema.json.'
+        fix = 'write {"messages": […], "response": …}, or another of schemas/call.schema.json'
         raise wrong_type("", type(fields).__name__, "an object", fix=fix)
     return fields
 
@@ -212,7 +213,7 @@ def _call(
     )
 
 
-_OF_TOKENS = "Write a mask of the completion's tokens as loss_mask, beside their ids."
+_OF_TOKENS = "write a mask of the completion's tokens as loss_mask, beside their ids"
 
 
 def _weight(draft: CallDraft) -> float:
@@ -221,9 +222,9 @@ def _weight(draft: CallDraft) -> float:
         fix = _OF_TOKENS if isinstance(value, list) else ""
         raise wrong_type("weight", type(value).__name__, "a number", fix=fix)
     if value != 0 and not LEAST <= value <= MOST:
-        what = f"got {str(value)[:30]}, expected 0, or {LEAST:f} to {MOST:,.0f}"
-        fix = "Write a negative advantage to train against an answer, or 0 to leave it out."
-        raise RecordError("weight", "weight", what, fix=fix)
+        what = f"got {str(value)[:30]}"
+        fix = "write a negative advantage to train against an answer, or 0 to leave it out"
+        raise RecordError("weight", "weight", what, f"0, or {LEAST:f} to {MOST:,.0f}", fix)
     return float(value)
 
 
@@ -233,7 +234,7 @@ def _reward(draft: CallDraft) -> float | None:
         return None
     if isinstance(value, dict):
         names = ", ".join(f"reward.{name}" for name in value)
-        fix = f"Pass --field NAME=reward with one of its numbers, of {strict_json.quoted(names)}."
+        fix = f"pass --field NAME=reward with one of its numbers, of {strict_json.quoted(names)}"
         raise wrong_type("reward", "dict", "a number", fix=fix)
     return read_number(value, "reward", missing="null")
 
@@ -247,6 +248,6 @@ def _is_wanted(draft: CallDraft) -> bool:
             raise wrong_type(name, type(value).__name__, "true, false, 0 or 1", fix=fix)
         said[name] = value == 1
     if len(set(said.values())) > 1:
-        what = f"{' and '.join(said)} differ, expected the same in each"
-        raise RecordError("conflict", next(iter(said)), what, fix="Keep one of them.")
+        what, expected = f"{' and '.join(said)} differ", "the same in each"
+        raise RecordError("conflict", next(iter(said)), what, expected, "keep one of them")
     return all(said.values())

@@ -159,7 +159,7 @@ def conversation_of(
         RecordError: with one of `REASONS` and the path in the record, without `where`.
     """
     if not isinstance(record, dict):
-        fix = 'Write {"messages": […]}, or another record of schemas/record.schema.json.'
+        fix = 'write {"messages": […]}, or another record of schemas/record.schema.json'
         raise wrong_type("", type(record).__name__, "an object", fix=fix)
     notes: tuple[str, ...] = ()
     if reading.renamed:
@@ -244,8 +244,8 @@ def _container(record: dict[str, Any]) -> str:
         found.append("completion")
     found = found or [name for name in _LISTS if record.get(name) is not None][:1]
     if len(found) > 1:
-        what = f"{' and '.join(found)}, expected one of them"
-        raise RecordError("conflict", "", what, fix="Keep the one to train on.")
+        what, fix = " and ".join(found), "keep the one to train on"
+        raise RecordError("conflict", "", what, "one of them", fix)
     if not found:
         raise no_messages(record, (*_LISTS, "completion"))
     return found[0]
@@ -258,8 +258,8 @@ def _messages(
         return read_list(record[container], container)
     prompt, completion = record.get("prompt"), record["completion"]
     if prompt is None:
-        what = "completion without prompt, expected both"
-        raise RecordError("missing", "", what, fix="Write the prompt, too.")
+        what = "completion without prompt"
+        raise RecordError("missing", "", what, "both", "write the prompt, too")
     read: list[ReadMessages] = []
     missed: list[Field] = []
     for value, path, role in (prompt, "prompt", "user"), (completion, "completion", "assistant"):
@@ -305,22 +305,23 @@ def _with_system(record: dict[str, Any], messages: list[Message]) -> list[Messag
     if not messages or messages[0].role != "system":
         return [Message("system", system), *messages]
     if messages[0].content != system:
-        what = "differs from the first message, which is a system message too, expected the same"
-        raise RecordError("conflict", "system", what, fix="Keep one of the two.")
+        what = "differs from the first message, which is a system message too"
+        raise RecordError("conflict", "system", what, "the same", "keep one of the two")
     return messages
 
 
 def _check(messages: list[Message], container: str) -> None:
     if not messages:
-        what = "no messages, expected a user and an assistant message"
-        raise RecordError("empty", container, what, fix="Remove the record, or add messages.")
+        fix = "remove the record, or add messages"
+        raise RecordError("empty", container, "no messages", "a user and an assistant message", fix)
     if all(message.role != "assistant" for message in messages):
-        what = "no assistant message, expected at least one to train on"
-        raise RecordError("no-assistant", container, what, fix="Remove the record, or add one.")
+        what = "no assistant message"
+        fix = "remove the record, or add one"
+        raise RecordError("no-assistant", container, what, "at least one to train on", fix)
     if messages[0].role == "assistant" and messages[0].train:
-        what = "an assistant message, expected a message before it that the model answers"
-        fix = 'Put a user message before it, or set "train": false on it.'
-        raise RecordError("no-prompt", f"{container}[0]", what, fix=fix)
+        what, expected = "an assistant message", "a message before it that the model answers"
+        fix = 'put a user message before it, or set "train": false on it'
+        raise RecordError("no-prompt", f"{container}[0]", what, expected, fix)
 
 
 # --------------------------------------------------------- template variables
@@ -336,6 +337,6 @@ def _template_kwargs(record: dict[str, Any]) -> dict[str, Any]:
         return kwargs
     thinking = typed(record["enable_thinking"], bool, "enable_thinking")
     if kwargs.get("enable_thinking", thinking) is not thinking:
-        what = f"differs from {name}.enable_thinking, expected the same"
-        raise RecordError("conflict", "enable_thinking", what, fix="Keep one of the two.")
+        what = f"differs from {name}.enable_thinking"
+        raise RecordError("conflict", "enable_thinking", what, "the same", "keep one of the two")
     return {**kwargs, "enable_thinking": thinking}

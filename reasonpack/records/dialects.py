@@ -134,26 +134,27 @@ def _with_calls(draft: Draft) -> Draft:
     name = "content" if message.get("content") is not None else "value"
     text, at = message.get(name), draft.place(name)
     if _has_calls(message):
-        what = f"tool calls in a {role} message, expected them as JSON in its content"
-        raise RecordError("conflict", at, what, fix='Write the role "assistant".')
+        what, expected = f"tool calls in a {role} message", "them as JSON in its content"
+        raise RecordError("conflict", at, what, expected, 'write the role "assistant"')
     made = {key: "assistant" if value in CALL_ROLES else value for key, value in message.items()}
     if isinstance(text, list) and text:
         if not all(
             isinstance(p, dict) and p.get("type") == "text" and type(p.get("text")) is str
             for p in text
         ):
-            what = f"parts other than text in a {role} message, expected its calls as JSON"
-            raise RecordError("tools", at, what, fix='Write the role "assistant" and tool_calls.')
+            what = f"parts other than text in a {role} message"
+            fix = 'write the role "assistant" and tool_calls'
+            raise RecordError("tools", at, what, "its calls as JSON", fix)
         text = "".join(part["text"] for part in text)
     if not isinstance(text, str):
         if present(message, REASONING):
-            what = f"reasoning without a call in a {role} message, expected its calls as JSON"
-            raise RecordError("tools", draft.path, what, fix='Write the role "assistant".')
+            what, expected = f"reasoning without a call in a {role} message", "its calls as JSON"
+            raise RecordError("tools", draft.path, what, expected, 'write the role "assistant"')
         return Draft(draft.source, draft.path, made, draft.places)
     reasoning, code = _reasoning_before(text)
     calls = strict_json.decode(code.encode(), at)
     if calls == []:
-        raise RecordError("tools", at, "an empty list, expected a call", fix="Remove the message.")
+        raise RecordError("tools", at, "an empty list", "a call", "remove the message")
     if isinstance(calls, list):
         places = {f"tool_calls[{i}]": f"{at}[{i}]" for i in range(len(calls))}
     else:

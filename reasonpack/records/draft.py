@@ -46,16 +46,16 @@ def known_role(said: object, path: str, *, key: str) -> str:
         RecordError: the message has no role, or an unknown one.
     """
     if said is None:
-        raise RecordError("missing", path, "no role, expected one", fix=_ROLE_FIX)
+        raise RecordError("missing", path, "no role", "one", _ROLE_FIX)
     role = ROLES.get(said) if isinstance(said, str) else None
     if role is None:
-        what = f"unknown role {quoted(str(said))}, expected a known one"
-        fix = f"{_ROLE_FIX[:-1]}; or pass --role NAME=ROLE to read it as one of these."
-        raise RecordError("role", f"{path}.{key}", what, fix=fix)
+        what = f"unknown role {quoted(str(said))}"
+        fix = f"{_ROLE_FIX}; or pass --role NAME=ROLE to read it as one of these"
+        raise RecordError("role", f"{path}.{key}", what, "a known one", fix)
     return role
 
 
-_ROLE_FIX = f"Write one of {', '.join(ROLES)}."
+_ROLE_FIX = f"write one of {', '.join(ROLES)}"
 FLAGS = (
     *("train", "trainable", "loss", "weight", "loss_weight", "loss_multiplier"),
     *("loss_mask", "step_loss_mask", "training"),
@@ -174,8 +174,8 @@ def joined(parts: object, path: str, types: Collection[str]) -> str:
     texts: list[str] = []
     for i, part in enumerate(typed(parts, list[dict[str, Any]], path)):
         if part.get("type") not in types:
-            what = f"a part of another type than {' or '.join(types)}, expected text"
-            raise RecordError("content", f"{path}[{i}]", what, fix="Write its text.")
+            what = f"a part of another type than {' or '.join(types)}"
+            raise RecordError("content", f"{path}[{i}]", what, "text", "write its text")
         texts.append(typed(part.get("text"), str, f"{path}[{i}].text"))
     return "".join(texts)
 
@@ -195,10 +195,10 @@ def agree(drafts: Iterable[Draft], *, train: bool) -> None:
         if flags != first:
             what = (
                 "is trained and the message before it is not, or the other way round; they are "
-                "one answer of the model, expected the same in both"
+                "one answer of the model"
             )
-            fix = 'Write "train" with the same value on both.'
-            raise RecordError("conflict", draft.path, what, fix=fix)
+            fix = 'write "train" with the same value on both'
+            raise RecordError("conflict", draft.path, what, "the same in both", fix)
 
 
 def _flags(message: Mapping[str, Any]) -> set[Any]:
@@ -208,20 +208,16 @@ def _flags(message: Mapping[str, Any]) -> set[Any]:
 
 def media(path: str, what: str, *, otherwise: str = "") -> RecordError:
     """Make the error for an image, audio, video or file at `path`; `otherwise` is another fix."""
-    fix = "Only text can be packed: leave the record out, or pass --on-error skip to collect such"
-    fix += f"; or {otherwise}." if otherwise else "."
-    return RecordError("media", path, f"{what}, expected text", fix=fix)
+    fix = "only text can be packed: leave the record out, or pass --on-error skip to collect such"
+    fix += f"; or {otherwise}" if otherwise else ""
+    return RecordError("media", path, what, "text", fix)
 
 
 def hidden(path: str, what: str, *, fix: str = "") -> RecordError:
     """Make the error for reasoning at `path` whose text is not in the record."""
     otherwise = (
-        'Write its text; or remove it and set "train": false on the message, since the answer '
-        "followed reasoning that is not here."
+        'write its text; or remove it and set "train": false on the message, since the answer '
+        "followed reasoning that is not here"
     )
-    return RecordError(
-        "hidden-reasoning",
-        path,
-        f"{what}: the text of the reasoning is not there, expected it",
-        fix=fix or otherwise,
-    )
+    what += ": the text of the reasoning is not there"
+    return RecordError("hidden-reasoning", path, what, "it", fix or otherwise)

@@ -35,9 +35,9 @@ def read_flag(
         return None, 1.0
     for name, value in given.items():
         if isinstance(value, list):
-            what = "got a list, expected 0 or 1 for the whole message"
-            fix = "A mask of tokens needs the tokens' ids, which a message does not have."
-            raise RecordError("weight", f"{path}.{name}", what, fix=f"{fix} Write 0 or 1.")
+            expected = "0 or 1 for the whole message"
+            fix = "write 0 or 1: a mask of tokens needs their ids, which a message does not have"
+            raise RecordError("weight", f"{path}.{name}", "got a list", expected, fix)
         if not isinstance(value, bool | int | float):
             raise wrong_type(f"{path}.{name}", type(value).__name__, "true, false, 0 or 1")
         if is_weight(value):
@@ -68,21 +68,21 @@ def read_record_weight(record: Mapping[str, Any], *, weighs: bool) -> float:
         return 1.0
     name = next(iter(weights))
     if weight == 0:
-        fix = "Leave the record out (--on-error skip), or write 1."
-        raise RecordError("weight", name, "got 0, expected more for a whole record", fix=fix)
+        fix = "leave the record out (--on-error skip), or write 1"
+        raise RecordError("weight", name, "got 0", "more for a whole record", fix)
     _check(weight, name, weighs=weighs, known=True)
     return float(weight)
 
 
 def _check(value: float, path: str, *, weighs: bool, known: bool) -> None:
     if not known:
-        what = "got a number other than 0 and 1, expected one of the two"
-        raise RecordError("weight", path, what, fix="Write 1 to train the message, 0 not to.")
+        fix = "write 1 to train the message, 0 not to"
+        raise RecordError("weight", path, "got a number other than 0 and 1", "one of the two", fix)
     if not weighs:
-        what = f"got the weight {value}, expected 0 or 1, as this run writes no weights"
-        fix = "Pass --loss-weights data, or write 1 to train it, 0 not to. "
-        fix += "In a call, write the weight next to the answer."
-        raise RecordError("weight", path, what, fix=fix)
+        what, expected = f"got the weight {value}", "0 or 1, as this run writes no weights"
+        fix = "pass --loss-weights data, or write 1 to train it, 0 not to; in a call, write the "
+        fix += "weight next to the answer"
+        raise RecordError("weight", path, what, expected, fix)
     if not LEAST <= value <= MOST:
-        what = f"got {value}, expected 0, or {LEAST:f} to {MOST:,.0f}"
-        raise RecordError("weight", path, what, fix="Write a weight between them.")
+        fix = "write a weight between them"
+        raise RecordError("weight", path, f"got {value}", f"0, or {LEAST:f} to {MOST:,.0f}", fix)

@@ -76,9 +76,9 @@ def refuse_failed(
     for key, value in found.items():
         option = f"{name}.{key}" if name else key
         if option not in ignored:
-            what = f"got {quoted(str(value))}, so its generation failed, expected a whole sample"
-            fix = f"Leave it out (--on-error skip), or pass --ignore-fields {option} to train it."
-            raise RecordError("weight", step(path, key), what, fix=fix)
+            what = f"got {quoted(str(value))}, so its generation failed"
+            fix = f"leave it out (--on-error skip), or pass --ignore-fields {option} to train it"
+            raise RecordError("weight", step(path, key), what, "a whole sample", fix)
 
 
 def ends_of(fields: Mapping[str, Any]) -> dict[str, str]:

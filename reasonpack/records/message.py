@@ -177,7 +177,7 @@ def _typed(messages: Any, path: str) -> tuple[list[Any], list[_Fields]]:
         if not isinstance(messages, list):
             raise
         if isinstance(messages[0], list):
-            fix = f"{SAMPLES}, such as these messages."
+            fix = f"{SAMPLES}, such as these messages"
             raise wrong_type(f"{path}[0]", "list", "an object", fix=fix) from None
         present = _present(messages)
         return present, typed(present, list[_Fields], path)
@@ -253,8 +253,8 @@ def _message(
 def _role(raw: Mapping[str, Any], fields: _Fields, path: str) -> str:
     said = same(path, {"role": fields.role or None, "from": fields.from_ or None})
     if said is None and (like := misspelt(raw, ("role", "from"))):
-        what = f"no role, but {like[0]!r}, expected one"
-        raise RecordError("missing", path, what, fix=f"Pass --field {like[0]}={like[1]}.")
+        what = f"no role, but {like[0]!r}"
+        raise RecordError("missing", path, what, "one", f"pass --field {like[0]}={like[1]}")
     return known_role(said, path, key="from" if fields.from_ else "role")
 
 
@@ -262,9 +262,9 @@ def _no_content(path: str, raw: Mapping[str, Any]) -> RecordError:
     texts = [name for name, value in raw.items() if isinstance(value, str) and value]
     named = [(name, "content") for name in texts if meant(name) in ("content", "system")]
     like = misspelt(raw, ("content", "value")) or next(iter(named), None)
-    what = f"no content{f', but {like[0]!r}' if like else ''}, expected text"
-    fix = f"Pass --field {like[0]}={like[1]}." if like else 'Write "" where the text is empty.'
-    return RecordError("content", f"{path}.content", what, fix=fix)
+    what = f"no content, but {like[0]!r}" if like else "no content"
+    fix = f"pass --field {like[0]}={like[1]}" if like else 'write "" where the text is empty'
+    return RecordError("content", f"{path}.content", what, "text", fix)
 
 
 def _is_finished(raw: Mapping[str, Any], calls: Sequence[ToolCall]) -> bool:
@@ -294,5 +294,5 @@ def _refuse_answer_fields(
     }
     for name, value in given.items():
         if value:
-            what = f"{name} on a {role} message, expected on assistant messages only"
-            raise RecordError("role", path, what, fix="Remove the field, or correct the role.")
+            what, expected = f"{name} on a {role} message", "on assistant messages only"
+            raise RecordError("role", path, what, expected, "remove the field, or correct the role")

@@ -30,32 +30,34 @@ _OF_A_RECORD = frozenset(
     )
 )
 """Names of fields by which an object inside a record is taken for a record of its own."""
-SAMPLES = "Write each sample as a record of its own, with its values from all lists"
+SAMPLES = "write each sample as a record of its own, with its values from all lists"
 
 
 def no_messages(record: Mapping[str, Any], known: tuple[str, ...]) -> RecordError:
     """Return the error for a record that has none of the fields `known`."""
-    what = f"no messages among the fields {quoted(', '.join(map(str, record)))}, expected some"
+    what = f"no messages among the fields {quoted(', '.join(map(str, record)))}"
     like = misspelt(record, known)
     found = [f"{like[0]}={like[1]}"] if like else [*_request(record)] or [*_texts(record)]
     lists = [name for name in record if name != "prompt" and _is_list(record[name])]
     if lists and not like:
-        fix = f"Pass {' or '.join(f'--field {name}=messages' for name in lists)}."
+        fix = f"pass {' or '.join(f'--field {name}=messages' for name in lists)}"
     elif found:
-        fix = f"Pass {' '.join(f'--field {each}' for each in found)}."
+        fix = f"pass {' '.join(f'--field {each}' for each in found)}"
     elif inner := next((name for name in record if _are_records(record[name])), ""):
-        fix = f"Write each of {inner} as a record of its own, with the fields of this record that "
-        fix += f"hold for it too{_of_steps(record[inner])}."
+        fix = f"write each of {inner} as a record of its own, with the fields of this record that "
+        fix += f"hold for it too{_of_steps(record[inner])}"
     elif _has_ids("tokens|ids|sequences", "", record):
         fix = f"{SAMPLES}: its ids as prompt_ids and completion_ids, or as tokens with "
-        fix += "response_length, and as loss_mask 1 for each of them to train and 0 for the others."
+        fix += "response_length, and as loss_mask 1 for each of them to train and 0 for the others"
         if _has_ids("target", "", record):
-            fix += " Targets are the ids one place later: add the last of them to the ids, and a 0 "
-            fix += "before the flags."
+            fix += (
+                "; targets are the ids one place later: add the last of them to the ids, and a 0 "
+            )
+            fix += "before the flags"
     else:
-        fix = "Write messages, conversations, conversation, or prompt and completion; or name the "
-        fix += "fields that hold them, with --field NAME=prompt --field NAME=completion."
-    return RecordError("missing", "", what, fix=fix)
+        fix = "write messages, conversations, conversation, or prompt and completion; or name the "
+        fix += "fields that hold them, with --field NAME=prompt --field NAME=completion"
+    return RecordError("missing", "", what, "some", fix)
 
 
 def _is_list(value: object) -> bool:

@@ -69,12 +69,12 @@ def split_inline(
             return Answer(content, reasoning)
         if not finished:
             return Answer("", content.lstrip()[len(_OPEN) :].strip("\n") or None)
-        what = "<think> is never closed, expected </think> after the reasoning"
-        fix = 'Close it, write "finish_reason": "length" if it was cut off, or remove the message.'
-        raise RecordError("content", path, what, fix=fix)
+        what = "<think> is never closed"
+        fix = 'close it, write "finish_reason": "length" if it was cut off, or remove the message'
+        raise RecordError("content", path, what, "</think> after the reasoning", fix)
     if begins and reasoning:
-        what = "reasoning in a field and again in the content, expected it once"
-        raise RecordError("conflict", path, what, fix="Keep one of the two.")
+        what = "reasoning in a field and again in the content"
+        raise RecordError("conflict", path, what, "it once", "keep one of the two")
     end = content.find(_CLOSE)
     as_text = _split_at(content, end, reading) if begins else Answer(content, reasoning)
     alone = count == 1 and not reasoning
@@ -93,9 +93,9 @@ def check_closer(reasoning: str, path: str, reading: Reading) -> tuple[str, ...]
     if not found or reading.stray_closing_tag == "text":
         return _AS_TEXT if found else ()
     what = f"a field of reasoning that holds {found[0]!r}, which ends the reasoning where "
-    what += "the model's output is read, expected it after the reasoning only"
-    fix = "Pass --stray-closing-tag text, or take the tag out of the reasoning."
-    raise RecordError("closing-tag", path, what, fix=fix)
+    what += "the model's output is read"
+    fix = "pass --stray-closing-tag text, or take the tag out of the reasoning"
+    raise RecordError("closing-tag", path, what, "it after the reasoning only", fix)
 
 
 def _ends_reasoning(content: str, end: int, reading: Reading) -> bool:
@@ -120,20 +120,19 @@ def _stray(content: str, path: str, as_text: Answer, reading: Reading) -> Answer
     if possible and reading.stray_closing_tag == "reasoning":
         return other._replace(noticed=("closing-tag reasoning",))
     if possible:
-        what = (
-            f"a </think> that can be read in two ways: as text, {_shown(as_text)}; as the end of "
-        )
-        what += f"reasoning, {_shown(other)}; expected only one way"
-        fix = "Pass --stray-closing-tag text or --stray-closing-tag reasoning to say which."
+        what = f"a </think> that can be read in two ways: as text, {_shown(as_text)}"
+        what += f"; as the end of reasoning, {_shown(other)}"
+        expected = "only one way"
+        fix = "pass --stray-closing-tag text or --stray-closing-tag reasoning to say which"
     elif as_text.reasoning:
-        what = f"a </think> in the answer, though a field holds the reasoning: {_shown(as_text)}; "
-        what += "expected no tag in the answer"
-        fix = "Pass --stray-closing-tag text to train the tag as text, or take it out."
+        what = f"a </think> in the answer, though a field holds the reasoning: {_shown(as_text)}"
+        expected = "no tag in the answer"
+        fix = "pass --stray-closing-tag text to train the tag as text, or take it out"
     else:
-        what = f"<think> and </think> in the middle of the answer: {_shown(as_text)}; expected "
-        what += "reasoning at its beginning only"
-        fix = "Pass --stray-closing-tag text to train the tags as text, or take them out."
-    raise RecordError("closing-tag", path, what, fix=fix)
+        what = f"<think> and </think> in the middle of the answer: {_shown(as_text)}"
+        expected = "reasoning at its beginning only"
+        fix = "pass --stray-closing-tag text to train the tags as text, or take them out"
+    raise RecordError("closing-tag", path, what, expected, fix)
 
 
 def _shown(answer: Answer) -> str:
@@ -222,13 +221,13 @@ def read_content(
         noticed = ("repeated-reasoning",) if again else noticed
         kept[name] = None if again else each or None
         if name == "thought" and kept[name] and is_answer and is_part(each, content):
-            what = "a thought that is in the content too, expected it once"
-            fix = "Take it out of the content, or remove the field."
-            raise RecordError("conflict", f"{path}.{name}", what, fix=fix)
+            what = "a thought that is in the content too"
+            fix = "take it out of the content, or remove the field"
+            raise RecordError("conflict", f"{path}.{name}", what, "it once", fix)
     reasoning = same(path, {**kept, "thinking parts": thoughts or None})
     if reasoning and reasoning.lstrip().startswith("<think>"):
-        what = "reasoning that begins with <think>, expected the text between the tags"
-        raise RecordError("content", path, what, fix="Leave the tags out of the field.")
+        what, expected = "reasoning that begins with <think>", "the text between the tags"
+        raise RecordError("content", path, what, expected, "leave the tags out of the field")
     return content, reasoning, noticed
 
 
@@ -243,23 +242,20 @@ def _join(parts: list[Part], path: str) -> tuple[str | None, str | None]:
             texts.append(text or "")
         elif part.type in ("thinking", "reasoning"):
             if any(texts):
-                what = f"a {part.type} part after text, expected it before"
-                fix = (
-                    "Split the message in two here if the model stopped in between; else leave "
-                    "the record out (--on-error skip)."
-                )
-                raise RecordError("content", at, what, fix=fix)
+                fix = "split the message in two here if the model stopped in between; else leave "
+                fix += "the record out (--on-error skip)"
+                raise RecordError("content", at, f"a {part.type} part after text", "it before", fix)
             written = {"text": part.text, "thinking": part.thinking, "reasoning": part.reasoning}
             text = same(at, {name: one for name, one in written.items() if one} or written)
             thoughts.append(text or "")
         else:
             kind = "no type" if part.type is None else f"type {quoted(part.type)}"
-            what = f"a part of {kind}, expected text, thinking, tool_use or tool_result"
-            fix = 'Write "type": "text" if it is text, else leave it out (--on-error skip).'
-            raise RecordError("content", at, what, fix=fix)
+            fix = 'write "type": "text" if it is text, else leave it out (--on-error skip)'
+            expected = "text, thinking, tool_use or tool_result"
+            raise RecordError("content", at, f"a part of {kind}", expected, fix)
         if text is None:
-            what = f"no text in a {part.type} part, expected some"
-            raise RecordError("missing", at, what, fix='Write the text in its field "text".')
+            what = f"no text in a {part.type} part"
+            raise RecordError("missing", at, what, "some", 'write the text in its field "text"')
     return "".join(texts) if texts else None, "".join(thoughts) if thoughts else None
 
 
@@ -271,6 +267,6 @@ def same(path: str, values: Mapping[str, Any]) -> Any:
             found = value
         elif value is not None and value != found:
             named = [name for name, each in values.items() if each is not None]
-            what = f"{' and '.join(named)} differ, expected one of them or the same in each"
-            raise RecordError("conflict", path, what, fix=f"Keep one of {', '.join(named)}.")
+            what, fix = f"{' and '.join(named)} differ", f"keep one of {', '.join(named)}"
+            raise RecordError("conflict", path, what, "one of them or the same in each", fix)
     return found

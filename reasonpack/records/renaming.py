@@ -38,7 +38,7 @@ def renamed(
         left = _without(left, name.split("."))
         if left.get(wanted, value) not in (None, "", [], {}, value):
             what = f"it cannot be read as {wanted}, which is there too and differs"
-            raise RecordError("conflict", step(path, name), what, fix="Keep one of the two.")
+            raise RecordError("conflict", step(path, name), what, "one", "keep one of the two")
         left[wanted] = value
         notes.append(f"renamed {name}")
     return left, tuple(notes)

@@ -39,7 +39,6 @@ ITEM_FIELDS = {
 """Fields of each type of item that are converted, or have no use in a message."""
 BY_MODEL = ("reasoning", "function_call")
 """Types of items that only the model writes."""
-_CHAT = "Write chat messages in place of the items: one for each answer of the model."
 
 
 def items_as_messages(drafts: Sequence[Draft], *, train: bool) -> list[Draft]:
@@ -91,12 +90,10 @@ def _single(draft: Draft) -> Draft:
     if kind == "message":
         return Draft(draft.source, draft.path, _bare(message))
     if kind != "function_call_output":
-        what = (
-            f"an item of type {quoted(kind)}, expected message, reasoning, function_call or "
-            "function_call_output"
-        )
-        fix = "Write it as a message with a role, or remove the record."
-        raise RecordError("role", f"{draft.path}.type", what, fix=fix)
+        what = f"an item of type {quoted(kind)}"
+        expected = "message, reasoning, function_call or function_call_output"
+        fix = "write it as a message with a role, or remove the record"
+        raise RecordError("role", f"{draft.path}.type", what, expected, fix)
     result = {"role": "tool", "tool_call_id": message.get("call_id")}
     result["content"] = "" if is_absent(message.get("output")) else message["output"]
     rest = without(message, ITEM_FIELDS[kind])
@@ -123,11 +120,10 @@ def _check_order(draft: Draft, kind: str, before: Sequence[str]) -> None:
     own = present(draft.message, REASONING)
     if kind == "message" and list(before) == ["reasoning"] and not own:
         return
-    what = (
-        f"a {kind} item after a {before[-1]} item in one answer, expected at most one reasoning "
-        "item, then at most one message, then function calls"
-    )
-    raise RecordError("content", draft.path, what, fix=_CHAT)
+    what = f"a {kind} item after a {before[-1]} item in one answer"
+    expected = "at most one reasoning item, then at most one message, then function calls"
+    fix = "write chat messages in place of the items: one for each answer of the model"
+    raise RecordError("content", draft.path, what, expected, fix)
 
 
 def _add(answer: Draft, draft: Draft, kind: str) -> None:
@@ -180,7 +176,7 @@ def reasoning_of_item(item: Mapping[str, Any], path: str) -> str:
         return text
     has = present(item, ("encrypted_content", "summary"))
     fix = (
-        'Write the text as "content": [{"type": "reasoning_text", "text": …}], also where the '
-        'summary is all of it; or remove the item and set "train": false on the rest of the answer.'
+        'write the text as "content": [{"type": "reasoning_text", "text": …}], also where the '
+        'summary is all of it; or remove the item and set "train": false on the rest of the answer'
     )
     raise hidden(path, f"a reasoning item with {' and '.join(has) or 'no content'} alone", fix=fix)

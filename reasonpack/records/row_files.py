@@ -205,7 +205,7 @@ def _plain(value: Any, path: str, keep: re.Pattern[str] | None, *, null_keys: bo
             _check_text(value, path)
     elif isinstance(value, float):
         if not math.isfinite(value):
-            raise RecordError("json", path, f"got {value}, expected a finite number", fix=NO_NAN)
+            raise RecordError("json", path, f"got {value}", "a finite number", NO_NAN)
     elif isinstance(value, list):
         if _WHOLE.issuperset(map(type, value)):
             return [*value]  # a shortcut for ids, of which there may be many
@@ -229,8 +229,8 @@ def _check_text(text: str, path: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         code = ord(text[error.start])
-        what = f"lone surrogate \\u{code:04x} at character {error.start + 1}, expected a pair"
-        raise RecordError("encoding", path, what, fix=CHARACTER) from None
+        what = f"lone surrogate \\u{code:04x} at character {error.start + 1}"
+        raise RecordError("encoding", path, what, "a pair", CHARACTER) from None
 
 
 def damaged(place: Place, kind: Container, error: Exception) -> StorageError:

@@ -61,9 +61,9 @@ def _of_type(
     if kind == without:
         raise hidden(path, what)
     named = "no type" if kind is None else f"type {quoted(str(kind))}"
-    found = f"a block of {named}, expected {', '.join(texts)} or {without}"
-    fix = "Write the reasoning as the text of reasoning_content."
-    raise RecordError("content", path, found, fix=fix)
+    expected = f"{', '.join(texts)} or {without}"
+    fix = "write the reasoning as the text of reasoning_content"
+    raise RecordError("content", path, f"a block of {named}", expected, fix)
 
 
 _BLOCKS: Mapping[str, Callable[[Mapping[str, Any], str], Any]] = {
@@ -113,8 +113,8 @@ def read_side_fields(draft: Draft) -> Draft:
     (first, text), *others = (written | found).items()
     for path, other in others:
         if other != text:
-            what = f"differs from {first}, expected the same reasoning in both"
-            raise RecordError("conflict", path, what, fix="Keep one of the two.")
+            what, expected = f"differs from {first}", "the same reasoning in both"
+            raise RecordError("conflict", path, what, expected, "keep one of the two")
     if written:
         return Draft(draft.source, draft.path, left, draft.places)
     left["reasoning_content"] = text
@@ -148,16 +148,16 @@ def _refuse(draft: Draft) -> None:
     for name in present(message, MEDIA_FIELDS):
         raise media(draft.place(name), f"{name} on a message")
     if not is_absent(message.get("train_detail")):
-        what = "ranges of characters to train, which are not supported yet, expected none"
-        fix = 'Remove it, and write "train" for the whole message.'
-        raise RecordError("weight", draft.place("train_detail"), what, fix=fix)
+        what = "ranges of characters to train, which are not supported yet"
+        fix = 'remove it, and write "train" for the whole message'
+        raise RecordError("weight", draft.place("train_detail"), what, "none", fix)
     channel = message.get("channel")
     if not is_answer(message) or is_absent(channel):
         return
     if channel != "final" or not isinstance(content_of(message), str):
-        what = f"a message of channel {quoted(str(channel))}, expected final with text, or none"
+        what = f"a message of channel {quoted(str(channel))}"
         fix = (
-            "Write all channels of an answer as one message: analysis as reasoning_content, final "
-            "as content, a call as one of tool_calls."
+            "write all channels of an answer as one message: analysis as reasoning_content, final "
         )
-        raise RecordError("content", draft.place("channel"), what, fix=fix)
+        fix += "as content, a call as one of tool_calls"
+        raise RecordError("content", draft.place("channel"), what, "final with text, or none", fix)

@@ -20,7 +20,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -74,8 +73,7 @@ def decode(line: bytes, path: str = "") -> Any:
         value = _decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         # A variable for the error would be in a cycle with its traceback, which keeps the line.
-        refused = _why_not(line, error)
-        raise replace(refused, path=path or refused.path) from None
+        raise _why_not(line, error, path) from None
     check_keys(line, value, path)
     return value
 
@@ -87,11 +85,11 @@ def decode_line(line: bytes) -> Any:
         RecordError: reason `size`, or one of those of `decode`.
     """
     if len(line) > LARGEST:
-        what = f"a line of {len(line):,} bytes, expected at most {LARGEST:,}"
-        raise RecordError("size", "", what, fix="Leave it out.")
+        what = f"a line of {len(line):,} bytes"
+        raise RecordError("size", "", what, f"at most {LARGEST:,}", "leave it out")
     if not line.strip():  # an element of a list; empty lines were skipped before
-        what = "nothing where an element of the list should be, expected a conversation"
-        raise RecordError("json", "", what, fix="Remove the comma.")
+        what = "nothing where an element of the list should be"
+        raise RecordError("json", "", what, "a conversation", "remove the comma")
     return decode(line)
 
 
@@ -131,10 +129,9 @@ def check_keys(line: bytes, value: object, path: str = "") -> None:
         _find_repeated_key(line, path)
 
 
-NO_NAN = "Write null, or leave the field out."
-_VALID = "Write one whole JSON value, e.g. with a JSON library."
-CHARACTER = "Write the character itself, or \\ufffd in its place."
-_UTF8 = "Convert the text to UTF-8."
+NO_NAN = "write null, or leave the field out"
+_VALID = "write one whole JSON value, e.g. with a JSON library"
+CHARACTER = "write the character itself, or \\ufffd in its place"
 _NESTS = frozenset((dict, list))
 
 
@@ -175,10 +172,9 @@ def _find_repeated_key(line: bytes, path: str) -> None:
     tree = json.loads(line.decode(), object_pairs_hook=note, parse_int=str, parse_float=str)
     for place, item in _items(tree, path):
         if isinstance(item, _Repeated):
-            what = f"the key {quoted(item.key)} twice in one object, expected once"
-            raise RecordError(
-                "duplicate-key", step(place, item.key), what, fix="Remove or rename one of the two."
-            )
+            what = f"the key {quoted(item.key)} twice in one object"
+            fix = "remove or rename one of the two"
+            raise RecordError("duplicate-key", step(place, item.key), what, "once", fix)
 
 
 def _items(tree: object, path: str) -> Iterator[tuple[str, object]]:
@@ -201,33 +197,36 @@ class _Repeated(Struct, frozen=True):
     key: str
 
 
-def _why_not(line: bytes, error: Exception) -> RecordError:
-    """Make the error for a line that msgspec refused."""
+def _why_not(line: bytes, error: Exception, path: str) -> RecordError:
+    """Make the error for a line, or a text in the field `path`, that msgspec refused."""
     try:
         text = line.decode()
     except UnicodeDecodeError as bad:
         return _not_utf8(line, bad.start)
     if text.startswith(_BOM):
-        what = "a byte order mark before the record, expected an object"
-        fix = "Remove it; it may only be the first thing in a file."
-        return RecordError("encoding", "", what, fix=fix)
+        what = "a byte order mark before the record"
+        fix = "remove it; it may only be the first thing in a file"
+        return RecordError("encoding", path, what, "an object", fix)
     if not text.strip():
-        return RecordError("json", "", "an empty text, expected JSON", fix=_VALID)
-    return too_deep() if is_too_deep(text) else _syntax(text, error)
+        return RecordError("json", path, "an empty text", "JSON", _VALID)
+    refused = too_deep() if is_too_deep(text) else _syntax(text, error)
+    refused.path = path
+    return refused
 
 
 def _not_utf8(line: bytes, at: int) -> RecordError:
     """Make the error for a line whose byte `at` is not UTF-8; it names the text, if one has it."""
     text = line.decode(errors="surrogateescape")
+    path, number, inside = "", at + 1, "line"
     with contextlib.suppress(ValueError):
         tree = None if is_too_deep(text) else json.loads(text, parse_int=str, parse_float=str)
         for place, item in _items(tree, ""):
             if isinstance(item, str) and (bad := _ESCAPED_BYTE.search(item)):
                 before = len(item[: bad.start()].encode(errors="surrogateescape"))
-                what = f"not UTF-8: byte 0x{line[at]:02x} at byte {before + 1} of the text"
-                return RecordError("encoding", place, what, fix=_UTF8)
-    what = f"not UTF-8: byte 0x{line[at]:02x} at byte {at + 1} of the line"
-    return RecordError("encoding", "", what, fix=_UTF8)
+                path, number, inside = place, before + 1, "text"
+                break
+    what = f"not UTF-8: byte 0x{line[at]:02x} at byte {number} of the {inside}"
+    return RecordError("encoding", path, what, "UTF-8", "convert the text to UTF-8")
 
 
 def is_too_deep(text: str) -> bool:
@@ -247,10 +246,10 @@ def _syntax(text: str, error: Exception) -> RecordError:
     except json.JSONDecodeError as bad:
         comma = len(text[: bad.pos].rstrip()) - 1
         if text[comma] == "," and text[bad.pos : bad.pos + 1] in ("]", "}"):
-            return _at(text, comma, "nothing follows a comma", fix="Remove the comma.")
+            return _at(text, comma, "nothing follows a comma", fix="remove the comma")
         return _at(text, bad.pos, _reworded(bad.msg))
     what = f"not JSON: {quoted(str(error))}"
-    return _oddity(text) or RecordError("json", "", what, fix=_VALID)
+    return _oddity(text) or RecordError("json", "", what, "JSON", _VALID)
 
 
 def _reworded(message: str) -> str:
@@ -261,18 +260,18 @@ def _reworded(message: str) -> str:
     return message[:1].lower() + message[1:]
 
 
-def _at(text: str, at: int, what: str, *, fix: str = _VALID) -> RecordError:
+def _at(text: str, at: int, what: str, *, expected: str = "JSON", fix: str = _VALID) -> RecordError:
     rest = text[at : at + 41].rstrip("\r\n")
     near = f"near {quoted(rest, limit=40)}" if rest else "at its end"
     line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
     place = f"line {line}, column {column}" if "\n" in text.strip() else f"column {column}"
-    return RecordError("json", "", f"not JSON at {place}: {what}, {near}", fix=fix)
+    return RecordError("json", "", f"not JSON at {place}: {what}, {near}", expected, fix)
 
 
 def too_deep(path: str = "") -> RecordError:
     """Make the error for a value at `path` of a record that is nested too deeply."""
-    what = f"lists or objects nested too deeply, expected at most {DEPTH} in each other"
-    return RecordError("json", path, what, fix="Write deeply nested values as text.")
+    what, expected = "lists or objects nested too deeply", f"at most {DEPTH} in each other"
+    return RecordError("json", path, what, expected, "write deeply nested values as text")
 
 
 def _oddity(text: str) -> RecordError | None:
@@ -283,14 +282,16 @@ def _oddity(text: str) -> RecordError | None:
         if kind == "quote":
             inside = not inside
         elif kind == "surrogate":
-            what = f"lone surrogate {token[0]} at column {at + 1}, expected a pair"
-            return RecordError("encoding", "", what, fix=CHARACTER)
+            what = f"lone surrogate {token[0]} at column {at + 1}"
+            return RecordError("encoding", "", what, "a pair", CHARACTER)
         elif kind == "constant" and not inside:
-            return _at(text, at, f"{token[0]} is no JSON number", fix=NO_NAN)
+            what = f"{token[0]} is no JSON number"
+            return _at(text, at, what, expected="a finite number", fix=NO_NAN)
         elif (
             kind == "number"
             and not inside
             and (len(token[0]) > 4300 or math.isinf(float(token[0])))
         ):
-            return _at(text, at, "a number out of range", fix="Write it as text.")
+            what = "a number out of range"
+            return _at(text, at, what, expected="a smaller one", fix="write it as text")
     return None

@@ -87,22 +87,21 @@ def read_tool_calls(
             for i, call in enumerate(calls or ())
         )
     if calls:
-        what = "tool_calls and function_call, expected one of them"
-        raise RecordError("conflict", path, what, fix="Remove function_call.")
+        what = "tool_calls and function_call"
+        raise RecordError("conflict", path, what, "one of them", "remove function_call")
     return (_function(single, f"{path}.function_call", None, null_is_missing),)
 
 
 def _call(call: Call, path: str, null_is_missing: bool) -> ToolCall:
     if call.type not in (None, "function"):
-        what = f"a call of type {quoted(call.type)}, expected function"
-        fix = 'Write "type": "function", or leave the call out: only functions can be called.'
-        raise RecordError("tools", path, what, fix=fix)
+        fix = 'write "type": "function", or leave the call out: only functions can be called'
+        raise RecordError("tools", path, f"a call of type {quoted(call.type)}", "function", fix)
     if call.function is None:
         return _function(call, path, call.id or None, null_is_missing)
     beside = call.given()
     if call.name is not None or "arguments" in beside or not all(map(is_absent, beside.values())):
-        what = "both a function and a name or arguments next to it, expected one of the two"
-        raise RecordError("conflict", path, what, fix="Remove name and arguments.")
+        what = "both a function and a name or arguments next to it"
+        raise RecordError("conflict", path, what, "one of the two", "remove name and arguments")
     return _function(call.function, f"{path}.function", call.id or None, null_is_missing)
 
 
@@ -110,20 +109,25 @@ def _function(
     function: Function, path: str, call_id: str | None, null_is_missing: bool
 ) -> ToolCall:
     if not function.name:
-        raise RecordError("missing", path, _NAMELESS, fix="Name the tool.")
+        raise RecordError("missing", path, "a call without a name", "one", "name the tool")
     given = function.given()
     if not given:
-        what = "a call without arguments, expected them"
-        raise RecordError("missing", path, what, fix="Write {} where there are none.")
+        fix = "write {} where there are none"
+        raise RecordError("missing", path, "a call without arguments", "them", fix)
     name, value = next(iter(given.items()))
     if len(given) > 1 or (name == "parameters" and _is_schema(value)):
         found = f"both {' and '.join(given)}" if len(given) > 1 else "parameters that are a schema"
-        what = f"{found}, expected the arguments of a call once"
-        raise RecordError("tools", path, what, fix="Write as arguments what the model passed.")
+        fix = "write as arguments what the model passed"
+        raise RecordError("tools", path, found, "the arguments of a call once", fix)
     written = typed(value, dict[str, Any] | str, f"{path}.{name}")
     if not isinstance(written, str):
         if null_is_missing and has_null_key(written):
-            raise RecordError("null-arguments", f"{path}.{name}", _NULL, fix=_NULL_FIX)
+            what = "a null in arguments that the column holds as a struct, where null also stands "
+            what += "for keys that another row has"
+            fix = "store arguments as JSON text, or pass --null-arguments drop to leave such keys "
+            fix += "out, or --null-arguments keep if each null was written"
+            expected = "arguments as they were written"
+            raise RecordError("null-arguments", f"{path}.{name}", what, expected, fix)
         return ToolCall(function.name, written, None, call_id)
     return ToolCall(function.name, _object_in(written, f"{path}.{name}"), written, call_id)
 
@@ -133,28 +137,17 @@ def _is_schema(value: object) -> bool:
     return isinstance(value, dict) and "type" in value and isinstance(value.get("properties"), dict)
 
 
-_NAMELESS = "a call without a name, expected one"
-_NULL = (
-    "a null in arguments that the column holds as a struct, where null also stands for keys that "
-    "another row has, expected arguments as they were written"
-)
-_NULL_FIX = (
-    "Store arguments as JSON text, or pass --null-arguments drop to leave such keys out, or "
-    "--null-arguments keep if each null was written."
-)
-
-
 def _object_in(text: str, path: str) -> dict[str, Any]:
     """Decode arguments written as text, which must be a JSON object."""
     try:
         value = strict_json.decode(text.encode(), path) if text.strip() else None
     except RecordError as error:
         if error.reason == "json":
-            error.fix += " If the call was cut off, leave it out (--on-error skip)."
+            error.fix += "; if the call was cut off, leave it out (--on-error skip)"
         raise
     if not isinstance(value, dict):
-        what = f"{quoted(text)} is no JSON object, expected the arguments of a call"
-        raise RecordError("tools", path, what, fix="Write an object, {} if there are none.")
+        what, expected = f"{quoted(text)} is no JSON object", "the arguments of a call"
+        raise RecordError("tools", path, what, expected, "write an object, {} if there are none")
     return value
 
 

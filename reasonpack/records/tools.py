@@ -36,8 +36,8 @@ def read_tools(record: dict[str, Any]) -> tuple[Any, ...] | None:
     (first, tools), *others = [*found.items()] or [("", [])]
     for name, other in others:
         if other != tools:
-            what = f"{first} and {name} differ, expected one of them or the same in both"
-            raise RecordError("conflict", name, what, fix=f"Remove {name}.")
+            what, expected = f"{first} and {name} differ", "one of them or the same in both"
+            raise RecordError("conflict", name, what, expected, f"remove {name}")
     return tuple(tools) or None
 
 
@@ -69,9 +69,8 @@ def _tool(tool: Any, name: str, path: str) -> dict[str, Any]:
     if name == "tools":
         return tool
     if name != "functions" and not isinstance(tool.get("name"), str):
-        what = "an object without a name, expected a tool"
-        fix = 'Write {"type": "function", "function": {"name": …, …}}.'
-        raise RecordError("tools", path, what, fix=fix)
+        fix = 'write {"type": "function", "function": {"name": …, …}}'
+        raise RecordError("tools", path, "an object without a name", "a tool", fix)
     return {"type": "function", "function": tool}
 
 

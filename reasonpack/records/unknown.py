@@ -66,8 +66,8 @@ class UnknownFieldError(RecordError):
 
     >>> print(UnknownFieldError([Field("cot", "messages[1].cot", True, "reasoning_content")]))
     ... # doctest: +NORMALIZE_WHITESPACE
-    messages[1].cot: a field that is not read and may hold what the model is to learn, expected
-    none: 'cot' (1 time, like reasoning_content). Fix: pass --field cot=reasoning_content to read
+    messages[1].cot: a field that is not read and may hold what the model is to learn: 'cot' (1
+    time, like reasoning_content), expected none. Fix: pass --field cot=reasoning_content to read
     it, or --ignore-fields cot to leave it out.
     """
 
@@ -81,12 +81,10 @@ class UnknownFieldError(RecordError):
         )
         listed += f" and {len(named) - MOST:,} more" if len(named) > MOST else ""
         are = "a field that is not read and" if len(named) == 1 else "fields that are not read and"
-        what = f"{are} may hold what the model is to learn, expected none: {listed}"
-        super().__init__("unknown-field", named[0].path, what, _fix(named), named[0].where)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the fields, with the places of their records."""
-        return type(self), (self.located(),)
+        what = f"{are} may hold what the model is to learn: {listed}"
+        where = named[0].where
+        super().__init__("unknown-field", named[0].path, what, "none", _fix(named), where)
+        self.args = (self.fields,)
 
     def located(self) -> tuple[Field, ...]:
         """Return the fields, each with the place of the record that it was found in."""
@@ -116,7 +114,6 @@ def _fix(named: Sequence[Field]) -> str:
     fix = f"--ignore-fields {','.join(names)} to leave {them} out"
     if any(re.search("(tool|function)_?(call|use)s?$", each.name) for each in named):
         fix += " (an answer whose call is left out is trained to end before it)"
-    fix += "."
     if renamed:
         read = [quoted(each.name) for each in named if each.near]
         them = "it" if len(named) == 1 else ", ".join(read)

@@ -195,9 +195,9 @@ def refuse_whole(
 
 
 def _not_trained(value: object, path: str, option: str) -> RecordError:
-    what = f"got {str(value).lower()}, with which it is not trained, expected none"
-    fix = f"Leave it out (--on-error skip), or pass --ignore-fields {option} to train it."
-    return RecordError("weight", path, what, fix=fix)
+    what = f"got {str(value).lower()}, with which it is not trained"
+    fix = f"leave it out (--on-error skip), or pass --ignore-fields {option} to train it"
+    return RecordError("weight", path, what, "none", fix)
 
 
 def _last_role(messages: object) -> str | None:

@@ -1,6 +1,6 @@
 """A decoded value → the same in the type of its field, or an error with what to write instead.
 
-["a", 3] as a list of text  →  got an integer, expected a string. Fix: Write it in quotes.
+["a", 3] as a list of text  →  got an integer, expected a string. Fix: write it in quotes.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _NAMES = {
 }
 
 _TYPE_FIXES = (
-    ("a string", "true", "Write {} without quotes."),
-    ("a string", "", "Write {}, not text."),
-    ("a list", "an object", "Write an object, without [ ] around it."),
-    ("a list", "a string", "Write its text."),
-    ("an object", "a string", "Write its text."),
-    ("an object", "a list", "Write a list, with [ ] around it."),
-    ("bytes", "a string", "Store it as text."),
-    ("", "an object", "Write an object."),
-    ("", "a string", "Write it in quotes."),
-    ("", "", "Write {}."),
+    ("a string", "true", "write {} without quotes"),
+    ("a string", "", "write {}, not text"),
+    ("a list", "an object", "write an object, without [ ] around it"),
+    ("a list", "a string", "write its text"),
+    ("an object", "a string", "write its text"),
+    ("an object", "a list", "write a list, with [ ] around it"),
+    ("bytes", "a string", "store it as text"),
+    ("", "an object", "write an object"),
+    ("", "a string", "write it in quotes"),
+    ("", "", "write {}"),
 )
 """The type found (any if empty), a word of what was expected, the fix; the first match counts."""
 
@@ -52,15 +52,15 @@ def typed(value: object, kind: Any, path: str) -> Any:
     >>> typed(["a", 3], list[str], "a")
     Traceback (most recent call last):
     ...
-    reasonpack.errors.RecordError: a[1]: got an integer, expected a string. Fix: Write it in quotes.
+    reasonpack.errors.RecordError: a[1]: got an integer, expected a string. Fix: write it in quotes.
     """
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         said = _EXPECTED.match(str(error))
         if not said:
-            what = f"{quoted(str(error))}, expected a smaller value"
-            raise RecordError("type", path, what, fix="Write it in quotes.") from None
+            what, fix = quoted(str(error)), "write it in quotes"
+            raise RecordError("type", path, what, "a smaller value", fix) from None
         wanted, got, below = said.groups()
         words = [_NAMES.get(w, w) for w in wanted.split(" | ") if w != "null"]
         raise wrong_type(path + (below or ""), got, " or ".join(words)) from None
@@ -69,7 +69,6 @@ def typed(value: object, kind: Any, path: str) -> Any:
 def wrong_type(path: str, got: str | None, wanted: str, *, fix: str = "") -> RecordError:
     """Make the error for a value at `path` whose type has the name `got` in Python or msgspec."""
     name = _NAMES.get(got or "", got or "")
-    found = f"got {name}, " if name else ""
     helps = (how for kind, word, how in _TYPE_FIXES if kind in (name, "") and word in wanted)
     fix = fix or next(helps).format(wanted)
-    return RecordError("type", path, f"{found}expected {wanted}", fix=fix)
+    return RecordError("type", path, f"got {name or 'a key of another type'}", wanted, fix)

@@ -221,8 +221,9 @@ def lay_out(forest: Forest, number: int = 0, *, layout: Layout = "onepass") -> L
     views, below = forest.views, forest.below[number]
     first, stop = views.bounds[number : number + 2]
     if any(forest.trained[views.origin[root]] for root in forest.children(number, ROOT, 0)):
-        what = "a view without any prompt token, expected something that the model answers"
-        raise RecordError("view", "messages", what, fix="put a user message before the answer")
+        what, expected = "a view without any prompt token", "something that the model answers"
+        fix = "put a user message before the answer"
+        raise RecordError("view", "messages", what, expected, fix)
     npass = layout == "npass"
     samples = [*_npass_samples(forest, number)] if npass else [preorder(forest, number)]
     lengths = views.end[first:stop]

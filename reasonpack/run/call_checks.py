@@ -29,15 +29,15 @@ def check_columns(call: Call, columns: AbstractSet[str], asked: AbstractSet[str]
     lacking: list[str] = []
     for name, is_there in needs.items():
         if is_there and name not in columns:
-            what = f"a value for the column {name}, which the run does not have, expected none"
-            fix = f"Pass {OPTION} with {name} in it, or leave the value out: --ignore-fields with "
-            fix += "its name, dotted where it is nested (steps.metrics.logprobs)."
-            raise RecordError("column", name.removeprefix("call_"), what, fix=fix)
+            what = f"a value for the column {name}, which the run does not have"
+            fix = f"pass {OPTION} with {name} in it, or leave the value out: --ignore-fields with "
+            fix += "its name, dotted where it is nested (steps.metrics.logprobs)"
+            raise RecordError("column", name.removeprefix("call_"), what, "none", fix)
         if name in VALUES and not is_there and name in columns:
             if name in asked:
-                what = f"a trained call without {name}, expected them, as {OPTION} names the column"
-                fix = f"Log them for each call, or leave {OPTION} out, to have NaN where they are "
-                raise RecordError("column", "", what, fix=f"{fix}not.")
+                expected = f"them, as {OPTION} names the column"
+                fix = f"log them for each call, or leave {OPTION} out, for NaN where there are none"
+                raise RecordError("column", "", f"a trained call without {name}", expected, fix)
             lacking.append(name)
     return lacking
 
@@ -49,21 +49,20 @@ def check_ids(call: Call, tokenizer: Tokenizer, train_on: str) -> None:
         RecordError: an id is unknown, the prompt is empty, or --train-on takes parts of answers.
     """
     if read_train_on(train_on).parts != PARTS:
-        what = (
-            "token ids, which do not say what of an answer is reasoning, response or tool calls, "
-        )
-        what += f"expected messages alone for --train-on {train_on}"
-        fix = "Log a loss_mask of the tokens to train and leave --train-on out, or leave the ids "
-        fix += "out with --ignore-fields."
-        raise RecordError("column", "completion_ids", what, fix=fix)
+        what = "token ids, which do not say what of an answer is reasoning, response or tool calls"
+        expected = f"messages alone for --train-on {train_on}"
+        fix = "log a loss_mask of the tokens to train and leave --train-on out, or leave the ids "
+        fix += "out with --ignore-fields"
+        raise RecordError("column", "completion_ids", what, expected, fix)
     assert call.prompt_ids is not None
     assert call.completion_ids is not None
     for name, ids in (("prompt_ids", call.prompt_ids), ("completion_ids", call.completion_ids)):
         at = int(ids.argmax()) if ids.size else 0
         if ids.size and tokenizer.lookup()(int(ids[at])) is None:
-            what = f"id {ids[at]}, expected one of the {tokenizer.vocab_size:,} of the tokenizer"
-            fix = "Pass the tokenizer of the model that was called."
-            raise RecordError("vocabulary", f"{name}[{at}]", what, fix=fix)
+            what = f"id {ids[at]}"
+            expected = f"one of the {tokenizer.vocab_size:,} of the tokenizer"
+            fix = "pass the tokenizer of the model that was called"
+            raise RecordError("vocabulary", f"{name}[{at}]", what, expected, fix)
     if not call.prompt_ids.size:
-        what = "no token, expected a prompt that the model answers"
-        raise RecordError("no-prompt", "prompt_ids", what, fix="Log the prompt's ids too.")
+        what, expected = "no token", "a prompt that the model answers"
+        raise RecordError("no-prompt", "prompt_ids", what, expected, "log the prompt's ids too")

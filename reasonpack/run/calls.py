@@ -13,11 +13,11 @@ is only compared with the ids. Memory is the distinct text of the groups that ar
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from copy import copy
 from itertools import chain
 
 import numpy as np
@@ -133,7 +133,7 @@ class CallGroups(Work[Group]):
                 laid_out = self.limits.lay_out(forest, number) if calls else None
             except RecordError as error:
                 for position in kept:
-                    self.reject(position, group.again(position), dataclasses.replace(error))
+                    self.reject(position, group.again(position), copy(error))
                 laid_out, kept = None, {}
             if laid_out:
                 ids = ids_of_copies(group.id, group.times)
@@ -176,8 +176,8 @@ class CallGroups(Work[Group]):
                     again = any(said(each) == said(other) for other in there)
                     if there and not again and key[0]:
                         what = f"{quoted(each.call.id)} is the id of another call of the group"
-                        fix = "Give each call an id of its own, or none."
-                        raise RecordError("conflict", "id", f"{what}, expected one of its own", fix)
+                        fix = "give each call an id of its own, or none"
+                        raise RecordError("conflict", "id", f"{what}", "one of its own", fix)
                     repeated += again
                     new |= {} if again else {key: each}
             except RecordError as error:

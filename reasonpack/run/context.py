@@ -102,9 +102,9 @@ class Context(Struct, frozen=True):
             RecordError: there is no chat template.
         """
         if self.lacks_template:
-            what = "no chat template for them, expected one, or ids of prompt and completion"
-            fix = "Pass --chat-template FILE, NAME or TEXT, or log the ids."
-            raise RecordError("template", "messages", what, fix=fix)
+            what, expected = "no chat template for them", "one, or ids of prompt and completion"
+            fix = "pass --chat-template FILE, NAME or TEXT, or log the ids"
+            raise RecordError("template", "messages", what, expected, fix)
         return self.with_tools if conversation.tools else self.without_tools
 
     def split(self, conversation: Conversation) -> str:

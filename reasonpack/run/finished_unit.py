@@ -179,7 +179,7 @@ class Again:
         where = f"{self.old}, conversation {id_!r}"
         expected = f"nothing to divide, as --overlong {overlong} has rejected others"
         fix = "pack the inputs again with the new limits"
-        return UsageError(where, error.what.partition(", expected")[0], expected, fix)
+        return UsageError(where, error.what, expected, fix)
 
     def _reject(self, id_: str, left: Sequence[LeftOut]) -> None:
         """Reject a conversation without a view that fits; add to `_unfit` if counts are lost."""

@@ -56,14 +56,10 @@ class LeftOut(Struct, frozen=True):
 
     def error(self, where: str) -> RecordError:
         """Return an error that says the message is left untrained, and what helps."""
-        what = f"a view of {self.length:,} {self.unit}, expected at most {self.limit:,}"
-        return RecordError(
-            self.reason,
-            f"messages[{self.message}]",
-            f"{what} ({self.option}); left untrained",
-            fix=f"raise {self.option} if the model allows it",
-            where=where,
-        )
+        what = f"a view of {self.length:,} {self.unit}, left untrained"
+        expected = f"at most {self.limit:,} ({self.option})"
+        fix = f"raise {self.option} if the model allows it"
+        return RecordError(self.reason, f"messages[{self.message}]", what, expected, fix, where)
 
 
 class Limits(Struct, frozen=True):
@@ -127,9 +123,5 @@ class Limits(Struct, frozen=True):
         divide = ", or divide such conversations with --overlong split"
         leave = ", or leave them out with --overlong skip"
         more = {"split": "", "skip": divide, "error": divide + leave}[self.options.overlong]
-        return RecordError(
-            "overlong",
-            "messages",
-            f"{what}, expected at most {limit:,} ({option})",
-            fix=f"raise {option} if the model allows it{more}",
-        )
+        fix = f"raise {option} if the model allows it{more}"
+        return RecordError("overlong", "messages", what, f"at most {limit:,} ({option})", fix)

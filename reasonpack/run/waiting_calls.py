@@ -170,9 +170,9 @@ class GroupReader:
         if self.options.loss_weights != "turn":
             return b""
         if said is None:
-            what = "token ids alone, which do not say where a turn begins, expected messages too"
-            fix = "Log them, or pass --loss-weights message or conversation."
-            raise RecordError("column", "completion_ids", what, fix=fix)
+            what = "token ids alone, which do not say where a turn begins"
+            fix = "log them, or pass --loss-weights message or conversation"
+            raise RecordError("column", "completion_ids", what, "messages too", fix)
         return turn_of_call(said)
 
 

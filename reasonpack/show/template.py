@@ -129,7 +129,7 @@ def _verdict(story: tuple[Message, ...], rendering: Rendering) -> str:
     except RecordError as error:
         if error.reason == "nothing-to-train":
             return "untrained: the prompt opens reasoning that it does not have"
-        return f"refused: {error.what}"
+        return f"refused: {error.what}, expected {error.expected}"
     return "packed"
 
 

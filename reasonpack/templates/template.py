@@ -183,17 +183,15 @@ def _refusal(name: str, error: Exception, tools: Sequence[Any]) -> ReasonpackErr
         fix = "do not use this template, or remove what it reaches for"
         return TemplateError(name, error, expected, fix)
     if isinstance(error, jinja2.TemplateError):
-        what = f"refuses them: {one_line(error)}"
-        fix = "change the conversation so that the model's template accepts it"
+        what, takes = f"refuses them: {one_line(error).rstrip('.')}", "accepts"
     else:
-        what = f"fails on them: {type(error).__name__}: {one_line(error)}"
-        fix = "change the conversation so that the model's template can render it"
+        what, takes = f"fails on them: {type(error).__name__}: {one_line(error)}", "can render"
+    fix = f"change the conversation so that the model's template {takes} it"
     if "'function'" in str(error) and any("function" not in tool for tool in tools):
-        fix = (
-            'write each tool as {"type": "function", "function": {…}}, as --field tools=functions '
-        )
-        fix += "does"
-    return RecordError("template", "messages", f"the chat template ({name}) {what}", fix=fix)
+        fix = 'write each tool as {"type": "function", "function": {…}}, as --field '
+        fix += "tools=functions does"
+    what = f"the chat template ({name}) {what}"
+    return RecordError("template", "messages", what, f"messages that it {takes}", fix)
 
 
 def _containers(value: Any, depth: int) -> Iterator[Any]:

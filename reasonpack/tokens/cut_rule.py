@@ -82,7 +82,7 @@ def refusing(where: str | Path, what: str, expected: str) -> Iterator[None]:
                 where,
                 f"`tokenizers` {what} ({type(error).__name__}: {one_line(error)})",
                 expected,
-                "See that the tokenizer is whole, and made for texts such as these",
+                "see that the tokenizer is whole, and made for texts such as these",
             ) from error
         raise
 

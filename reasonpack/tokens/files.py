@@ -21,7 +21,7 @@ Lookup: TypeAlias = Callable[[], Callable[[int], str | None]]
 _MAX_TOKENIZER_BYTES = 1 << 30
 _MAX_CONFIG_BYTES = 1 << 26
 _MOST_GROWTH = 1000
-_ANEW = "Fetch or write the file anew"
+_ANEW = "fetch or write the file anew"
 _ABSURD_LENGTH = 10**12  # transformers writes 10**30 where it knows no limit
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 TOKENIZER_FILES = (
@@ -32,14 +32,14 @@ TOKENIZER_FILES = (
 _HUB_FILES = [*TOKENIZER_FILES, "additional_chat_templates/*"]
 _LOG_IN = "log in (hf auth login) or set HF_TOKEN"
 _HUB_FIXES = {
-    "GatedRepoError": f"Ask for access on the model's page, then {_LOG_IN}",
-    "RepositoryNotFoundError": f"Check the name; if the model is private, {_LOG_IN}",
-    "RevisionNotFoundError": "Check the revision, or leave it out",
-    "LocalEntryNotFoundError": "Check the connection (HF_ENDPOINT, HF_HUB_OFFLINE) and the hub's "
+    "GatedRepoError": f"ask for access on the model's page, then {_LOG_IN}",
+    "RepositoryNotFoundError": f"check the name; if the model is private, {_LOG_IN}",
+    "RevisionNotFoundError": "check the revision, or leave it out",
+    "LocalEntryNotFoundError": "check the connection (HF_ENDPOINT, HF_HUB_OFFLINE) and the hub's "
     "login, or give a directory that holds the tokenizer",
 }
 """Fixes, by the classes of the errors of the hub's client; the most derived class decides."""
-_ANY_HUB_FIX = "Check the connection, or give a directory that holds the tokenizer"
+_ANY_HUB_FIX = "check the connection, or give a directory that holds the tokenizer"
 _NAMED_TOKENS = [f"{name}_token" for name in ["bos", "eos", "unk", "sep", "pad", "cls", "mask"]]
 
 
@@ -51,19 +51,19 @@ def find_file(source: str | Path, revision: str | None) -> Path:
         is_directory, exists = path.is_dir(), path.exists()
     except OSError as error:
         raise TokenizerError(
-            path, f"cannot be read ({error.strerror})", expected, "Check the path"
+            path, f"cannot be read ({error.strerror})", expected, "check the path"
         ) from error
     if exists and revision is not None:
         what = f"is on disk and has no revision {revision!r}"
-        raise UsageError(path, what, "a hub id with it", "Leave the revision out")
+        raise UsageError(path, what, "a hub id with it", "leave the revision out")
     if not exists:
         if isinstance(source, Path) or not _HUB_ID.fullmatch(source) or path.suffix == ".json":
-            raise TokenizerError(path, "does not exist", expected, "Check the path")
+            raise TokenizerError(path, "does not exist", expected, "check the path")
         path, is_directory = _download(source, revision), True
     if not is_directory:
         return path
     if not (path / "tokenizer.json").exists():
-        fix = "Write one with transformers: AutoTokenizer.from_pretrained(…).save_pretrained(…)"
+        fix = "write one with transformers: AutoTokenizer.from_pretrained(…).save_pretrained(…)"
         raise TokenizerError(source, "holds no tokenizer.json", "the file of a fast tokenizer", fix)
     return path / "tokenizer.json"
 
@@ -74,7 +74,7 @@ def _download(hub_id: str, revision: str | None) -> Path:
         import huggingface_hub  # noqa: PLC0415  an optional dependency
     except ImportError as error:
         what = "is not on disk and the hub's client is not installed"
-        fix = "Check the path, or run: pip install 'reasonpack[hub]'"
+        fix = "check the path, or run: pip install 'reasonpack[hub]'"
         raise TokenizerError(hub_id, what, "a path or a hub id", fix) from error
     try:
         folder = huggingface_hub.snapshot_download(
@@ -95,14 +95,14 @@ def _download(hub_id: str, revision: str | None) -> Path:
 def _read(path: Path, *, limit: int) -> bytes:
     try:
         if not path.is_file():
-            fault = ("is no regular file", "one", "Give the file itself")
+            fault = ("is no regular file", "one", "give the file itself")
         elif (size := path.stat().st_size) > limit:
-            fault = (f"has {size} bytes", f"at most {limit}", "Check the path")
+            fault = (f"has {size} bytes", f"at most {limit}", "check the path")
         else:
             return path.read_bytes()
     except OSError as error:
         raise TokenizerError(
-            path, f"cannot be read ({error.strerror})", "a file that can", "Check its permissions"
+            path, f"cannot be read ({error.strerror})", "a file that can", "check its permissions"
         ) from error
     raise TokenizerError(path, *fault)
 
@@ -142,12 +142,12 @@ def read_tokenizer(path: Path) -> tuple[bytes, TokenizerFile]:
 def _decode(data: bytes, path: Path) -> TokenizerFile:
     """Decode a file; refuse it unless it is a `tokenizer.json`."""
     if data.startswith(b"version https://git-lfs"):
-        raise TokenizerError(path, "is a Git LFS pointer", "the file itself", "Run git lfs pull")
+        raise TokenizerError(path, "is a Git LFS pointer", "the file itself", "run git lfs pull")
     try:
         return msgspec.json.decode(data, type=TokenizerFile)
     except msgspec.ValidationError as error:
         what = f"is no tokenizer.json ({error})"
-        raise TokenizerError(path, what, "the format of `tokenizers`", "Check the path") from error
+        raise TokenizerError(path, what, "the format of `tokenizers`", "check the path") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         what = f"is not JSON ({error})"
         raise TokenizerError(path, what, "a tokenizer.json", _ANEW) from error
@@ -171,7 +171,7 @@ def _check_normalizer(normalizer: Any, path: Path) -> None:
         else:
             continue
         raise TokenizerError(
-            f"{path}: normalizer", what, expected, "Use the file that the model was published with"
+            f"{path}: normalizer", what, expected, "use the file that the model was published with"
         )
 
 
@@ -190,7 +190,7 @@ def refuse_surrogate(piece: str, where: str) -> None:
         piece.encode()
     except UnicodeEncodeError as error:
         what = f"{piece[error.start]!a} at character {error.start} of a text"
-        raise TokenizerError(where, what, "Unicode text", "Remove the lone surrogate") from error
+        raise TokenizerError(where, what, "Unicode text", "remove the lone surrogate") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -245,7 +245,7 @@ def _token_text(value: object, where: str) -> str | None:
     if text is None or isinstance(text, str):
         return text
     expected = 'a string, an object with "content" or null'
-    raise TokenizerError(where, f"is a {type(text).__name__}", expected, "Write the token's text")
+    raise TokenizerError(where, f"is a {type(text).__name__}", expected, "write the token's text")
 
 
 def eos_tokens(
@@ -260,7 +260,7 @@ def eos_tokens(
     ids = listed if isinstance(listed, list) else [] if listed is None else [listed]
     if not all(type(token) is int and 0 <= token < 1 << 32 for token in ids):
         raise TokenizerError(
-            path, f"eos_token_id: {listed!r}", "a token's id or a list of them", "Write the id"
+            path, f"eos_token_id: {listed!r}", "a token's id or a list of them", "write the id"
         )
     named = special_tokens.get("eos_token")
     found = [named, *(added[id_][0] if id_ in added else lookup()(id_) for id_ in ids)]

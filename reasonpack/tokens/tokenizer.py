@@ -163,7 +163,7 @@ class Tokenizer:
         text = self.lookup()(int(token))
         if text is None:
             expected = f"one of the {self.vocab_size} ids"
-            fix = "Use the tokenizer that wrote the ids"
+            fix = "use the tokenizer that wrote the ids"
             raise TokenizerError(self.source, f"no token has the id {token}", expected, fix)
         return text
 
@@ -184,7 +184,7 @@ def load_tokenizer(source: str | Path, *, revision: str | None = None) -> Tokeni
     Traceback (most recent call last):
         ...
     reasonpack.errors.TokenizerError: no/such: does not exist, expected a tokenizer.json, \
-a directory that holds one, or a hub id. Fix: Check the path.
+a directory that holds one, or a hub id. Fix: check the path.
     """
     path = find_file(source, revision)
     data, file = read_tokenizer(path)
@@ -228,7 +228,7 @@ def _loaded(
         reference.no_padding()
     if dropout := getattr(reference.model, "dropout", None):
         raise TokenizerError(
-            path, f"model.dropout is {dropout:g}, so that ids are random", "null", "Set it to null"
+            path, f"model.dropout is {dropout:g}, so that ids are random", "null", "set it to null"
         )
     return reference, learn_rule(reference, list(listed))
 

@@ -205,17 +205,18 @@ def decoded(record: Record, reading: Reading) -> dict[str, Any]:
     """
     value: Any = decode(record.line) if record.row is None else record.row
     if record.row is not None and not is_finite(value):
-        raise RecordError("json", "", "NaN or an infinity", fix="Leave the record out.")
+        fix = "leave the record out"
+        raise RecordError("json", "", "NaN or an infinity", "finite numbers", fix)
     if record.row is not None and isinstance(value, dict):
         some = () if reading.null_arguments == "drop" else ARGUMENTS  # which keep their nulls
         kept = {key: () if key in TOOLS else some for key in value if value[key] is not None}
         value = {key: without_nulls(value[key], names) for key, names in kept.items()}
     if not isinstance(value, dict):
-        raise RecordError("type", "", "expected an object", fix="Write one.")
+        raise RecordError("type", "", f"got {type(value).__name__}", "an object", "write one")
     try:
         return renamed(value, reading.renamed, OF_A_RECORD)
     except Refused as error:
-        raise RecordError("conflict", "", str(error), fix="Keep one of the two.") from error
+        raise RecordError("conflict", "", str(error), "one", "keep one of the two") from error
 
 
 def rebuild(source: Source, record: dict[str, Any], *, row: bool = False) -> Rebuilt:

@@ -88,9 +88,9 @@ def _end_of_text(completion: str, message: Message, index: int, start: int) -> i
     at = completion.find(content, start)
     end = at + len(content)
     if at < 0 or any(call.name not in completion[end:] for call in message.tool_calls):
-        what = "tool calls that do not follow the text, expected them after it"
-        fix = "Name both response and tool-calls in --train-on, or neither."
-        raise RecordError("view", f"messages[{index}]", what, fix=fix)
+        what = "tool calls that do not follow the text"
+        fix = "name both response and tool-calls in --train-on, or neither"
+        raise RecordError("view", f"messages[{index}]", what, "them after it", fix)
     return end
 
 

@@ -42,8 +42,8 @@ def no_completion(
     `prompt` is rendered for generation, `full` ends with the message.
     """
     what, expected, fix = _why(prompt, full, message, behaviour)
-    what = f"the chat template ({name}) {what}, expected {expected}"
-    return RecordError("view", f"messages[{index}]", what, fix=f"{fix or _KEEP}.")
+    what = f"the chat template ({name}) {what}"
+    return RecordError("view", f"messages[{index}]", what, expected, fix or _KEEP)
 
 
 def _why(  # noqa: PLR0911 (one kind each)
@@ -55,7 +55,7 @@ def _why(  # noqa: PLR0911 (one kind each)
     missing = [call for call in message.tool_calls if call.name not in own]
     nameless = [call for call in message.tool_calls if find_name(call.id or "", call.name) < 0]
     if message.tool_calls and not message.finished:
-        return "shows a message with calls", "a complete one: this one was cut off", ""
+        return "shows a message with calls that was cut off", "a complete one", ""
     if behaviour.forms.name_in_ids and nameless:
         what = f"shows the id of a call, {nameless[0].id!r}, and not the tool's name"
         name = nameless[0].name
@@ -101,12 +101,10 @@ def _difference(prompt: str, full: str) -> str:
 
 def without_reasoning(name: str, index: int) -> RecordError:
     """Return the error for a message without reasoning whose prompt opens some."""
-    what = (
-        f"the chat template ({name}) makes the model write an empty block of reasoning, and the "
-        "message has none, expected some"
-    )
-    fix = f"{_KEEP}, or pass --missing-reasoning skip-loss."
-    return RecordError("missing-reasoning", f"messages[{index}]", what, fix=fix)
+    what = f"the chat template ({name}) makes the model write an empty block of reasoning, and the "
+    what += "message has none"
+    fix = f"{_KEEP}, or pass --missing-reasoning skip-loss"
+    return RecordError("missing-reasoning", f"messages[{index}]", what, "some", fix)
 
 
 def refuse_stop_inside(message: Message, index: int, behaviour: Behaviour) -> None:
@@ -120,10 +118,10 @@ def refuse_stop_inside(message: Message, index: int, behaviour: Behaviour) -> No
     for field, text in own.items():
         for token in behaviour.ends_generation:
             if text and token in text:
-                what = f"{token!r} stands in the {field}, expected it at the end only: the model "
-                what += "stops there"
-                fix = f"take the token out of the text, or {_KEEP}."
-                raise RecordError("stop-token", f"messages[{index}]", what, fix=fix)
+                what = f"{token!r} stands in the {field}"
+                expected = "it at the end only: the model stops there"
+                fix = f"take the token out of the text, or {_KEEP}"
+                raise RecordError("stop-token", f"messages[{index}]", what, expected, fix)
 
 
 _TOKEN = re.compile(r"<[^<>\s]*>")
@@ -148,11 +146,11 @@ def refuse_rendered(messages: Sequence[Message], behaviour: Behaviour) -> None:
         text = (message.content or "").strip().removesuffix("<think>").rstrip()
         is_bare = bool(bare) and text.startswith(_BARE) and text.endswith(f"\n{bare}")
         if (text.endswith(header) and text != header) or is_bare:
-            what = f"a text that ends as a prompt does ({header!r}), so a chat template wrote it, "
-            what += "expected what the user wrote"
-            fix = "Write the messages of this prompt, or log its token ids and those of the answer"
-            fix += " as calls; or leave the record out (--on-error skip)."
-            raise RecordError("content", f"messages[{index}].content", what, fix=fix)
+            what = f"a text that ends as a prompt does ({header!r}), so a chat template wrote it"
+            fix = "write the messages of this prompt, or log its token ids and those of the answer"
+            fix += " as calls; or leave the record out (--on-error skip)"
+            path = f"messages[{index}].content"
+            raise RecordError("content", path, what, "what the user wrote", fix)
 
 
 Shown = Sequence[tuple[int, int]]
@@ -235,11 +233,8 @@ def _end_of(content: str, prompt: str, start: int, removed: Sequence[str]) -> in
 
 def _left_out(name: str, index: int, message: Message) -> RecordError:
     """Return the error for a context message whose content the template does not show."""
-    what = (
-        f"the chat template ({name}) does not show the content of this {message.role} message, "
-        "expected what was said"
-    )
+    what = f"the chat template ({name}) does not show the content of this {message.role} message"
     fix = "remove the message, or give it a role that the template shows"
     shown = {"developer": "system", "tool": "user"}.get(message.role)
-    fix += f", as --role {message.role}={shown} does." if shown else "."
-    return RecordError("view", f"messages[{index}]", what, fix=fix)
+    fix += f", as --role {message.role}={shown} does" if shown else ""
+    return RecordError("view", f"messages[{index}]", what, "what was said", fix)

@@ -147,10 +147,10 @@ def _each_view(
     if len(untrained) == len(asked):
         untrained += [NOTHING_WRITTEN for each in messages if NOTHING_WRITTEN in each.noticed]
         left = "".join(f"; {n} stay context ({why})" for why, n in Counter(untrained).items())
-        what = f"no assistant message is to be trained{left}, expected at least one"
+        what = f"no assistant message is to be trained{left}"
         see = ", see --missing-reasoning" if "missing-reasoning" in untrained else ""
-        fix = f"Train a message{see}, or leave the conversation out (--on-error skip)."
-        raise RecordError("nothing-to-train", "messages", what, fix=fix)
+        fix = f"train a message{see}, or leave the conversation out (--on-error skip)"
+        raise RecordError("nothing-to-train", "messages", what, "at least one", fix)
 
 
 def _text_or_reason(

@@ -303,7 +303,7 @@ def not_installed(patch: pytest.MonkeyPatch) -> None:
 LOCAL = ["a.jsonl", "--tokenizer", str(FIXTURES / "tokenizer")]
 HUB: dict[str, tuple[Arguments, Patch, str, Patch, Arguments]] = {
     "a misspelt name": (
-        model("modle"), nothing, "RepositoryNotFoundError.*Fix: Check the name; if", nothing,
+        model("modle"), nothing, "RepositoryNotFoundError.*Fix: check the name; if", nothing,
         model("model"),
     ),
     "a private model": (
@@ -311,16 +311,16 @@ HUB: dict[str, tuple[Arguments, Patch, str, Patch, Arguments]] = {
         log_in, model("private"),
     ),
     "a gated model": (
-        model("gated"), nothing, "GatedRepoError.*Fix: Ask for access.*or set HF_TOKEN", log_in,
+        model("gated"), nothing, "GatedRepoError.*Fix: ask for access.*or set HF_TOKEN", log_in,
         model("gated"),
     ),
     "a revision that is not there": (
         model("model", "--revision", "v9"), nothing,
-        "RevisionNotFoundError.*Fix: Check the revision, or leave it out", nothing, model("model"),
+        "RevisionNotFoundError.*Fix: check the revision, or leave it out", nothing, model("model"),
     ),
     "no connection": (
         model("model"), setting("ENDPOINT", "http://127.0.0.1:9"),
-        r"LocalEntryNotFoundError.*Fix: Check the connection \(HF_ENDPOINT", nothing,
+        r"LocalEntryNotFoundError.*Fix: check the connection \(HF_ENDPOINT", nothing,
         model("model"),
     ),
     "no hub wanted": (
@@ -333,7 +333,7 @@ HUB: dict[str, tuple[Arguments, Patch, str, Patch, Arguments]] = {
         model("model"),
     ),
     "no client, and a path was meant": (
-        ["a.jsonl", "--tokenizer", "tokeniser"], not_installed, "Fix: Check the path",
+        ["a.jsonl", "--tokenizer", "tokeniser"], not_installed, "Fix: check the path",
         not_installed, LOCAL,
     ),
 }  # fmt: skip

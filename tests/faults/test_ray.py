@@ -132,7 +132,7 @@ def parse(line: bytes) -> dict[str, Any]:
 
 def fail(unit: Unit) -> int:
     if unit.number in {2, 5}:
-        raise RecordError(reason="x", path="messages", what=f"unit {unit.number}")
+        raise RecordError("x", "messages", f"unit {unit.number}", "whole", "none")
     return unit.number
 
 

@@ -290,17 +290,17 @@ PACKS: dict[str, CommandRow] = {
     ),
     "a mask of ids": (
         [BOTH_FORMS], packed("c.jsonl", "--train-on", "response"), 1,
-        "Log a loss_mask of the tokens to train and leave --train-on out",
+        "log a loss_mask of the tokens to train and leave --train-on out",
         lambda _: (said("c.jsonl", {**logged(0), **IDS, "loss_mask": [1, 0]})(),
                    packed("c.jsonl"))[1],
     ),
     "ids of nothing": (
-        [said("c.jsonl", {**IDS, "prompt_ids": []})], packed("c.jsonl"), 1, "Log the prompt's ids",
+        [said("c.jsonl", {**IDS, "prompt_ids": []})], packed("c.jsonl"), 1, "log the prompt's ids",
         lambda _: (said("c.jsonl", IDS)(), packed("c.jsonl"))[1],
     ),
     "ids of another tokenizer": (
         [said("c.jsonl", IDS), fewer], packed("c.jsonl", "--tokenizer", "fewer"), 1,
-        "Pass the tokenizer of the model that was called", again(*packed("c.jsonl")),
+        "pass the tokenizer of the model that was called", again(*packed("c.jsonl")),
     ),
     "turns of ids": (
         [said("c.jsonl", IDS)], packed("c.jsonl", "--loss-weights", "turn"), 1,

@@ -143,7 +143,7 @@ INPUTS: dict[str, Row] = {
             {"a.jsonl": GOOD.replace(old, new, 1)}, ["a.jsonl"], rf"^a\.jsonl:1: {words}", converted
         )
         for name, old, new, words in (
-            ("not UTF-8", b"Zurich", b"\xe9", ".*: not UTF-8: byte 0xe9.*Fix: Convert the text"),
+            ("not UTF-8", b"Zurich", b"\xe9", ".*: not UTF-8: byte 0xe9.*Fix: convert the text"),
             ("a comma behind it", b"\n", b",\n", "not JSON at column .*: extra data, near ','"),
             ("NUL behind it", b"\n", b"\0\n", "not JSON at column .*: extra data"),
             ("another line end", b"\n", "\u2028\n".encode(), "not JSON at column .*: extra data"),
@@ -157,12 +157,12 @@ INPUTS: dict[str, Row] = {
     ),
     "a comma at the end of a list": Row(
         {"a.json": b"[" + GOOD.replace(b"\n", b",") + b"]"}, ["a.json"],
-        r"^a\.json\[2\]: nothing where an element.*Remove the comma",
+        r"^a\.json\[2\]: nothing where an element.*remove the comma",
         write("a.json", b"[" + GOOD[:-1].replace(b"\n", b",") + b"]"),
     ),
     "a comma at the end of an object": Row(
         {"a.jsonl": GOOD.replace(b"]}", b"],}")}, ["a.jsonl"],
-        r"^a\.jsonl:1: not JSON at column \d+: nothing follows a comma.*Remove the comma",
+        r"^a\.jsonl:1: not JSON at column \d+: nothing follows a comma.*remove the comma",
         write("a.jsonl", GOOD),
     ),
     "a list without elements": Row(
@@ -261,21 +261,21 @@ INPUTS: dict[str, Row] = {
     ),
     # --- lines ---
     "a line that is cut off": Row(
-        {"a.jsonl": GOOD + GOOD[:50]}, ["a.jsonl"], r"a\.jsonl:3: not JSON at column .*Write one",
+        {"a.jsonl": GOOD + GOOD[:50]}, ["a.jsonl"], r"a\.jsonl:3: not JSON at column .*write one",
         write("a.jsonl", GOOD),
     ),
     "not UTF-8": Row(
         {"a.jsonl": GOOD + b'{"prompt": "\xe9", "completion": "4"}\n'}, ["a.jsonl"],
-        "not UTF-8.*Convert the text to UTF-8",
+        "not UTF-8.*convert the text to UTF-8",
         write("a.jsonl", GOOD + '{"prompt": "é", "completion": "4"}\n'.encode()),
     ),
     "a mark between lines": Row(
-        {"a.jsonl": GOOD + b"\xef\xbb\xbf" + GOOD}, ["a.jsonl"], "a byte order mark.*Remove it",
+        {"a.jsonl": GOOD + b"\xef\xbb\xbf" + GOOD}, ["a.jsonl"], "a byte order mark.*remove it",
         write("a.jsonl", GOOD + GOOD),
     ),
     "NaN": Row(
         {"a.jsonl": b'{"prompt": "a", "completion": "b", "n": NaN}'}, ["a.jsonl"],
-        "NaN is no JSON number.*Write null",
+        "NaN is no JSON number.*write null",
         write("a.jsonl", b'{"prompt": "a", "completion": "b", "n": null}'),
     ),
 }  # fmt: skip

@@ -91,63 +91,63 @@ def config(**fields: Any) -> bytes:
     return as_json({**CONFIG, **fields})
 
 
-ANEW = "Fix: Fetch or write the file anew"
+ANEW = "Fix: fetch or write the file anew"
 PUBLISHED = "Fix: use the template and the tokenizer that the model was published with"
 ROWS: Mapping[str, Row] = {
     # --- a tokenizer ---
     "no such directory": Row(
         {**CHATS, **IN_FOLDER},
-        ["a.jsonl", "--tokenizer", "./modle"], "does not exist.*Fix: Check the path",
+        ["a.jsonl", "--tokenizer", "./modle"], "does not exist.*Fix: check the path",
         instead(*PACK),
     ),
     "a path too long": Row(
         {**CHATS, **IN_FOLDER},
-        ["a.jsonl", "--tokenizer", "./" + "a" * 5000], "cannot be read.*Fix: Check the path",
+        ["a.jsonl", "--tokenizer", "./" + "a" * 5000], "cannot be read.*Fix: check the path",
         instead(*PACK),
     ),
     "a revision of a directory": Row(
         {**CHATS, **IN_FOLDER},
-        [*PACK, "--revision", "v2"], "no revision 'v2'.*Fix: Leave the revision out",
+        [*PACK, "--revision", "v2"], "no revision 'v2'.*Fix: leave the revision out",
         instead(*PACK), 2,
     ),
-    "no tokenizer.json": model("holds no tokenizer.json.*Fix: Write one", tokenizer__json=None),
-    "a Git LFS pointer": model("Fix: Run git lfs pull", tokenizer__json=b"version https://git-lfs"),
+    "no tokenizer.json": model("holds no tokenizer.json.*Fix: write one", tokenizer__json=None),
+    "a Git LFS pointer": model("Fix: run git lfs pull", tokenizer__json=b"version https://git-lfs"),
     "no JSON": model(f"is not JSON.*{ANEW}", tokenizer__json=b"{"),
-    "another JSON": model("is no tokenizer.json.*Fix: Check the path", tokenizer__json=b"[]"),
+    "another JSON": model("is no tokenizer.json.*Fix: check the path", tokenizer__json=b"[]"),
     "another model": model(
-        "`tokenizers` refuses.*Fix: See that the tokenizer is whole",
+        "`tokenizers` refuses.*Fix: see that the tokenizer is whole",
         tokenizer__json=b'{"model": {"type": "X"}}',
     ),
     "dropout": model(
-        "ids are random, expected null. Fix: Set it to null",
+        "ids are random, expected null. Fix: set it to null",
         tokenizer__json=tokenizer(dropout=0.1),
         mend=write("model/tokenizer.json", tokenizer(dropout=None)),
     ),
     "a normalizer that writes much": model(
-        "makes a text .* times as long.*Fix: Use the file that",
+        "makes a text .* times as long.*Fix: use the file that",
         tokenizer__json=normalizer(type="Prepend", prepend="x" * 1_000_000),
     ),
     "a charsmap that is cut off": model(
-        "charsmap ends before.*Fix: Use the file that",
+        "charsmap ends before.*Fix: use the file that",
         tokenizer__json=normalizer(type="Precompiled", precompiled_charsmap="/////w=="),
     ),
     "a configuration that is no JSON": model(ANEW, tokenizer_config__json=b"{"),
     "a configuration that is a list": model(ANEW, tokenizer_config__json=b"[]"),
     "a token that is a number": model(
-        "eos_token: is a int.*Fix: Write the token's text",
+        "eos_token: is a int.*Fix: write the token's text",
         tokenizer_config__json=config(eos_token=7),
     ),
     "half a character as a token": model(
-        "expected Unicode text. Fix: Remove the lone surrogate",
+        "expected Unicode text. Fix: remove the lone surrogate",
         tokenizer_config__json=config(eos_token="\ud800"),
     ),
     "an eos that is text": model(
-        "eos_token_id.*Fix: Write the id",
+        "eos_token_id.*Fix: write the id",
         generation_config__json=b'{"eos_token_id": "<|im_end|>"}',
         mend=write("model/generation_config.json", b'{"eos_token_id": 1}'),
     ),
     "a model's configuration that is a list": model(
-        "config.json: is a list, expected a JSON object.*Fix: Fetch", config__json=b"[]"
+        "config.json: is a list, expected a JSON object.*Fix: fetch", config__json=b"[]"
     ),
     "layers that carry state along a row": model(
         "config.json: .*expected attention layers only.*Fix: pass --layout npass",
@@ -160,7 +160,7 @@ ROWS: Mapping[str, Row] = {
     ),
     "no template for calls": Row(
         {**WITHOUT, "a.jsonl": as_json({"messages": [ASK], "response": "B"})}, PACK,
-        "no chat template for them.*Fix: Pass --chat-template", also("--chat-template", PLAIN),
+        "no chat template for them.*Fix: pass --chat-template", also("--chat-template", PLAIN),
     ),
     "a template without a name": model(
         "an entry without name and template.*Fix: pass --chat-template",

@@ -100,20 +100,20 @@ CALLS: dict[str, Row] = {
         "Fix: leave the option out", instead("a.jsonl"), "--loss-weights", "none"
     ),
     "a value without its column": calls(
-        "Pass --call-columns with call_reward in it, or leave",
+        "pass --call-columns with call_reward in it, or leave",
         instead("a.jsonl", "--call-columns", "call_reward"), "--call-columns", "none",
         data=lines(call(1, trace_id="a", reward=1.0)), status=1,
     ),
     "a column without its value": calls(
-        "leave --call-columns out, to have NaN", instead("a.jsonl"),
+        "leave --call-columns out, for NaN where there are none", instead("a.jsonl"),
         "--call-columns", "logprobs", status=1,
     ),
     "a prompt that was logged as text": calls(
-        "Log the prompt's ids too", write("a.jsonl", lines({"id": "a", **IDS})),
+        "log the prompt's ids too", write("a.jsonl", lines({"id": "a", **IDS})),
         data=lines({"id": "a", "completion_ids": [3, 4]}), status=1,
     ),
     "two calls of one id": calls(
-        "Give each call an id of its own, or none", write("a.jsonl", LARGE),
+        "give each call an id of its own, or none", write("a.jsonl", LARGE),
         data=lines(*({**call(n, trace_id="a"), "id": "c"} for n in range(2))), status=1,
     ),
 }  # fmt: skip

@@ -29,7 +29,7 @@ def refused(record: Any, reading: Reading = DEFAULT) -> RecordError:
         read_calls(Record("x:1", json.dumps(record).encode()), reading)
     error = caught.value
     assert error.where == "x:1"
-    assert "expected" in error.what
+    assert error.expected
     assert error.fix
     return error
 

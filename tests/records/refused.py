@@ -22,24 +22,24 @@ def answer(**fields: Any) -> dict[str, Any]:
 
 
 CALL = {"name": "f", "arguments": {}}
-EMPTY = 'Write "" where the text is empty.'
-KEEP = "Keep one of the two."
-MEDIA = "Only text can be packed: leave the record out, or pass --on-error skip to collect such."
-MEND = "Remove the field, or correct the role."
-RECORD = 'Write {"messages": […]}, or another record of schemas/record.schema.json.'
-ROLE_FIX = f"Write one of {', '.join(ROLES)}."
-TEXT_ONLY = 'Write "type": "text" if it is text, else leave it out (--on-error skip).'
-TWICE = "Remove or rename one of the two."
-WHOLE = "Write one whole JSON value, e.g. with a JSON library."
+EMPTY = 'write "" where the text is empty'
+KEEP = "keep one of the two"
+MEDIA = "only text can be packed: leave the record out, or pass --on-error skip to collect such"
+MEND = "remove the field, or correct the role"
+RECORD = 'write {"messages": […]}, or another record of schemas/record.schema.json'
+ROLE_FIX = f"write one of {', '.join(ROLES)}"
+TEXT_ONLY = 'write "type": "text" if it is text, else leave it out (--on-error skip)'
+TWICE = "remove or rename one of the two"
+WHOLE = "write one whole JSON value, e.g. with a JSON library"
 
 SPLIT = (
-    "Split the message in two here if the model stopped in between; else leave the record out "
-    "(--on-error skip)."
+    "split the message in two here if the model stopped in between; else leave the record out "
+    "(--on-error skip)"
 )
-UNCLOSED = 'Close it, write "finish_reason": "length" if it was cut off, or remove the message.'
+UNCLOSED = 'close it, write "finish_reason": "length" if it was cut off, or remove the message'
 STRAY = "a </think> that can be read in two ways"
-DECIDE = "Pass --stray-closing-tag text or --stray-closing-tag reasoning to say which."
-UNREAD = "a field that is not read and may hold what the model is to learn, expected none"
+DECIDE = "pass --stray-closing-tag text or --stray-closing-tag reasoning to say which"
+UNREAD = "a field that is not read and may hold what the model is to learn"
 
 # What is wrong: the record, then the reason, the message and the fix.
 REFUSED: dict[str, tuple[object, str, str, str]] = {
@@ -51,7 +51,7 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         ),
         "type",
         "messages[2].content: got an object, expected a string or a list",
-        "Write its text.",
+        "write its text",
     ),
     "a closing tag that is not first on its line": (
         answer(content="It writes </think> and then answers."),
@@ -59,7 +59,7 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         (
             f"messages[1].content: {STRAY}: as text, the answer is 'It writes </think> and "
             "then an'… without reasoning; as the end of reasoning, the reasoning is 'It writes ' "
-            "and the answer ' and then answers.'; expected only one way"
+            "and the answer ' and then answers.', expected only one way"
         ),
         DECIDE,
     ),
@@ -69,7 +69,7 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         (
             f"messages[1].content: {STRAY}: as text, the reasoning is 'a' and the answer "
             "'b\\n</think>c'; as the end of reasoning, the reasoning is 'a</think>b' and the "
-            "answer 'c'; expected only one way"
+            "answer 'c', expected only one way"
         ),
         DECIDE,
     ),
@@ -78,10 +78,10 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         "closing-tag",
         (
             "messages[1].content: a </think> in the answer, though a field holds the reasoning: "
-            "the reasoning is 'Hm.' and the answer 'A\\n</think>\\nB'; expected no tag in the "
+            "the reasoning is 'Hm.' and the answer 'A\\n</think>\\nB', expected no tag in the "
             "answer"
         ),
-        "Pass --stray-closing-tag text to train the tag as text, or take it out.",
+        "pass --stray-closing-tag text to train the tag as text, or take it out",
     ),
     "a closing tag in a field of reasoning": (
         answer(content="4", reasoning="I close it with </think> and answer."),
@@ -90,40 +90,40 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
             "messages[1]: a field of reasoning that holds '</think>', which ends the reasoning "
             "where the model's output is read, expected it after the reasoning only"
         ),
-        "Pass --stray-closing-tag text, or take the tag out of the reasoning.",
+        "pass --stray-closing-tag text, or take the tag out of the reasoning",
     ),
     "tags inside an answer": (
         answer(content="See <think>a</think>."),
         "closing-tag",
         (
             "messages[1].content: <think> and </think> in the middle of the answer: the "
-            "answer is 'See <think>a</think>.' without reasoning; expected "
+            "answer is 'See <think>a</think>.' without reasoning, expected "
             "reasoning at its beginning only"
         ),
-        "Pass --stray-closing-tag text to train the tags as text, or take them out.",
+        "pass --stray-closing-tag text to train the tags as text, or take them out",
     ),
     "reasoning with its tags in a field": (
         answer(content="4", reasoning="<think>\neasy\n</think>"),
         "content",
         "messages[1]: reasoning that begins with <think>, expected the text between the tags",
-        "Leave the tags out of the field.",
+        "leave the tags out of the field",
     ),
     "reasoning with its tags in a part": (
         answer(content=[{"type": "thinking", "thinking": "<think>\neasy\n</think>"}]),
         "content",
         "messages[1]: reasoning that begins with <think>, expected the text between the tags",
-        "Leave the tags out of the field.",
+        "leave the tags out of the field",
     ),
     "a field of an answer that nobody reads": (
         answer(content="4", reasoning_contnet="easy"),
         "unknown-field",
         (
             f"messages[1].reasoning_contnet: {UNREAD}: 'reasoning_contnet' (1 time, like "
-            "reasoning_content)"
+            "reasoning_content), expected none"
         ),
         (
             "pass --field reasoning_contnet=reasoning_content to read it, or --ignore-fields "
-            "reasoning_contnet to leave it out."
+            "reasoning_contnet to leave it out"
         ),
     ),
     "a list": (
@@ -137,68 +137,68 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         "missing",
         "no messages among the fields 'text, \\x1b[2J', expected some",
         (
-            "Write messages, conversations, conversation, or prompt and completion; or name the "
-            "fields that hold them, with --field NAME=prompt --field NAME=completion."
+            "write messages, conversations, conversation, or prompt and completion; or name the "
+            "fields that hold them, with --field NAME=prompt --field NAME=completion"
         ),
     ),
     "messages under another name": (
         {"trajectory": [ASK, ANSWER], "prompt": [ASK]},
         "missing",
         "no messages among the fields 'trajectory, prompt', expected some",
-        "Pass --field trajectory=messages.",
+        "pass --field trajectory=messages",
     ),
     "messages as JSON text under one of two other names": (
         {"chat": json.dumps([ASK, ANSWER]), "chat_again": [ASK, ANSWER]},
         "missing",
         "no messages among the fields 'chat, chat_again', expected some",
-        "Pass --field chat=messages or --field chat_again=messages.",
+        "pass --field chat=messages or --field chat_again=messages",
     ),
     "a question and its answer": (
         {"Question": "2+2?", "Response": "4", "input": "", "answer": "4"},
         "missing",
         "no messages among the fields 'Question, Response, input, answer', expected some",
-        "Pass --field Question=prompt --field Response=completion.",
+        "pass --field Question=prompt --field Response=completion",
     ),
     "an answer to a prompt": (
         {"prompt": "2+2?", "output": "4"},
         "missing",
         "no messages among the fields 'prompt, output', expected some",
-        "Pass --field output=completion.",
+        "pass --field output=completion",
     ),
     "texts of messages under another name": (
         chat({"role": "user", "text": "2+2?"}, ANSWER),
         "content",
         "messages[0].content: no content, but 'text', expected text",
-        "Pass --field text=content.",
+        "pass --field text=content",
     ),
     "a batch of token ids": (
         {"tokens": [[5, 6, 7]], "masks": [[-100, 6, 7]], "scores": [1.0]},
         "missing",
         "no messages among the fields 'tokens, masks, scores', expected some",
         (
-            "Write each sample as a record of its own, with its values from all lists: its ids as "
+            "write each sample as a record of its own, with its values from all lists: its ids as "
             "prompt_ids and completion_ids, or as tokens with response_length, and as loss_mask 1 "
-            "for each of them to train and 0 for the others."
+            "for each of them to train and 0 for the others"
         ),
     ),
     "the name of an image": (
         {"messages": [ASK, ANSWER], "image": "registry/boats:1"},
         "media",
         "image: image of the record, expected text",
-        f"{MEDIA[:-1]}; or pass --ignore-fields record.image if the model saw none.",
+        f"{MEDIA}; or pass --ignore-fields record.image if the model saw none",
     ),
     "a sample that is to be removed": (
         {"messages": [ASK, ANSWER], "remove_sample": True},
         "weight",
         "remove_sample: got true, with which it is not trained, expected none",
-        "Leave it out (--on-error skip), or pass --ignore-fields remove_sample to train it.",
+        "leave it out (--on-error skip), or pass --ignore-fields remove_sample to train it",
     ),
     **{
         f"a sample of status {status}": (
             {"messages": [ASK, ANSWER], "status": status},
             "weight",
             f"status: got '{status}', so its generation failed, expected a whole sample",
-            "Leave it out (--on-error skip), or pass --ignore-fields status to train it.",
+            "leave it out (--on-error skip), or pass --ignore-fields status to train it",
         )
         for status in ("aborted", "Failed")
     },
@@ -206,67 +206,67 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         {"messages": [ASK, ANSWER], "error": True},
         "weight",
         "error: got 'True', so its generation failed, expected a whole sample",
-        "Leave it out (--on-error skip), or pass --ignore-fields error to train it.",
+        "leave it out (--on-error skip), or pass --ignore-fields error to train it",
     ),
     "a sample with an error": (
         {"prompt": [ASK], "completion": [ANSWER], "error": {"error": "ToolError"}},
         "weight",
         "error: got \"{'error': 'ToolError'}\", so its generation failed, expected a whole sample",
-        "Leave it out (--on-error skip), or pass --ignore-fields error to train it.",
+        "leave it out (--on-error skip), or pass --ignore-fields error to train it",
     ),
     "an advantage": (
         {"prompt": [ASK], "completion": "4", "advantage": -0.5},
         "unknown-field",
         (
-            "advantage: a field that is not read and may hold what the model is to learn, expected "
-            "none: 'advantage' (1 time)"
+            "advantage: a field that is not read and may hold what the model is to learn: "
+            "'advantage' (1 time), expected none"
         ),
         (
             "pass --input-format calls to train with 'advantage', or --ignore-fields advantage to "
-            "leave it out."
+            "leave it out"
         ),
     ),
     "a request under another name": (
         {"inputs": {"messages": [ASK]}, "outputs": ANSWER},
         "missing",
         "no messages among the fields 'inputs, outputs', expected some",
-        "Pass --field inputs=request --field outputs=response.",
+        "pass --field inputs=request --field outputs=response",
     ),
     "completion without prompt": (
         {"completion": "4"},
         "missing",
         "completion without prompt, expected both",
-        "Write the prompt, too.",
+        "write the prompt, too",
     ),
     "two containers": (
         chat(ASK, ANSWER, conversations=[ASK, ANSWER]),
         "conflict",
         "messages and conversations, expected one of them",
-        "Keep the one to train on.",
+        "keep the one to train on",
     ),
     "messages that are text": (
         {"messages": "2+2?"},
         "type",
         "messages: got a string, expected a list",
-        "Write a list, not text.",
+        "write a list, not text",
     ),
     "a message that is text": (
         chat(ASK, "4"),  # type: ignore[arg-type]
         "type",
         "messages[1]: got a string, expected an object",
-        "Write an object, not text.",
+        "write an object, not text",
     ),
     "a prompt that is an object": (
         {"prompt": {}, "completion": "4"},
         "type",
         "prompt: got an object, expected a string or a list",
-        "Write its text.",
+        "write its text",
     ),
     "a role that is a number": (
         chat({"role": 3, "content": "hi"}),
         "type",
         "messages[0].role: got an integer, expected a string",
-        "Write it in quotes.",
+        "write it in quotes",
     ),
     "no role": (
         chat({"content": "hi"}),
@@ -278,31 +278,31 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         chat({"rol": "user", "content": "hi"}, {"role": "assistant", "content": "4"}),
         "missing",
         "messages[0]: no role, but 'rol', expected one",
-        "Pass --field rol=role.",
+        "pass --field rol=role",
     ),
     "a thought within the answer": (
         answer(content=f"So: {'4' * 41}", thought="4" * 41),
         "conflict",
         "messages[1].thought: a thought that is in the content too, expected it once",
-        "Take it out of the content, or remove the field.",
+        "take it out of the content, or remove the field",
     ),
     "an unknown role": (
         chat(ASK, {"role": "Assistant\x1b", "content": "4"}),
         "role",
         "messages[1].role: unknown role 'Assistant\\x1b', expected a known one",
-        f"{ROLE_FIX[:-1]}; or pass --role NAME=ROLE to read it as one of these.",
+        f"{ROLE_FIX}; or pass --role NAME=ROLE to read it as one of these",
     ),
     "two roles": (
         chat(ASK, {"role": "assistant", "from": "human", "content": "4"}),
         "conflict",
         "messages[1]: role and from differ, expected one of them or the same in each",
-        "Keep one of role, from.",
+        "keep one of role, from",
     ),
     "two contents": (
         answer(content="4", value="5"),
         "conflict",
         "messages[1]: content and value differ, expected one of them or the same in each",
-        "Keep one of content, value.",
+        "keep one of content, value",
     ),
     "two reasonings": (
         answer(content=[{"type": "thinking", "thinking": "a"}], reasoning="b", thought="b"),
@@ -311,25 +311,25 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
             "messages[1]: reasoning and thought and thinking parts differ, expected one of them "
             "or the same in each"
         ),
-        "Keep one of reasoning, thought, thinking parts.",
+        "keep one of reasoning, thought, thinking parts",
     ),
     "fields of a provider that are a number": (
         answer(content="4", provider_specific_fields=5),
         "type",
         "messages[1].provider_specific_fields: got an integer, expected an object",
-        "Write an object.",
+        "write an object",
     ),
     "content that is an object": (
         answer(content={"text": "4"}),
         "type",
         "messages[1].content: got an object, expected a string or a list",
-        "Write its text.",
+        "write its text",
     ),
     "content that is a number": (
         chat({"from": "human", "value": 4}),
         "type",
         "messages[0].value: got an integer, expected a string or a list",
-        "Write it in quotes.",
+        "write it in quotes",
     ),
     "user content null": (
         chat({"role": "user", "content": None}, ANSWER),
@@ -363,8 +363,8 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
             "not there, expected it"
         ),
         (
-            'Write its text; or remove it and set "train": false on the message, since the answer '
-            "followed reasoning that is not here."
+            'write its text; or remove it and set "train": false on the message, since the answer '
+            "followed reasoning that is not here"
         ),
     ),
     "a part without type": (
@@ -380,7 +380,7 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         chat({"role": "user", "content": [{"type": "text"}]}, ANSWER),
         "missing",
         "messages[0].content[0]: no text in a text part, expected some",
-        'Write the text in its field "text".',
+        'write the text in its field "text"',
     ),
     "reasoning after text": (
         answer(content=[{"type": "text", "text": "4"}, {"type": "thinking", "thinking": "a"}]),
@@ -422,25 +422,25 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         answer(tool_calls=[{"type": "custom", **CALL}]),
         "tools",
         "messages[1].tool_calls[0]: a call of type 'custom', expected function",
-        'Write "type": "function", or leave the call out: only functions can be called.',
+        'write "type": "function", or leave the call out: only functions can be called',
     ),
     "a call without a name": (
         answer(tool_calls=[{"function": {"arguments": {}}}]),
         "missing",
         "messages[1].tool_calls[0].function: a call without a name, expected one",
-        "Name the tool.",
+        "name the tool",
     ),
     "a call without arguments": (
         answer(tool_calls=[{"name": "f"}]),
         "missing",
         "messages[1].tool_calls[0]: a call without arguments, expected them",
-        "Write {} where there are none.",
+        "write {} where there are none",
     ),
     "arguments that are a list": (
         answer(tool_calls=[CALL, {"name": "f", "arguments": []}]),
         "type",
         "messages[1].tool_calls[1].arguments: got a list, expected a string or an object",
-        "Write an object, without [ ] around it.",
+        "write an object, without [ ] around it",
     ),
     "a call twice in one": (
         answer(tool_calls=[{"function": CALL, "name": "g"}]),
@@ -449,13 +449,13 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
             "messages[1].tool_calls[0]: both a function and a name or arguments next to it, "
             "expected one of the two"
         ),
-        "Remove name and arguments.",
+        "remove name and arguments",
     ),
     "tool calls and a function call": (
         answer(tool_calls=[CALL], function_call=CALL),
         "conflict",
         "messages[1]: tool_calls and function_call, expected one of them",
-        "Remove function_call.",
+        "remove function_call",
     ),
     "a key twice in arguments": (
         answer(tool_calls=[{"function": {"name": "f", "arguments": '{"x": [{"a": 1, "a": 2}]}'}}]),
@@ -469,26 +469,26 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
     "a function call that is no JSON": (
         {"conversations": [ASK, {"from": "function_call", "value": "f(1)"}]},
         "json",
-        "conversations[1].value: not JSON at column 1: expecting value, near 'f(1)'",
+        "conversations[1].value: not JSON at column 1: expecting value, near 'f(1)', expected JSON",
         WHOLE,
     ),
     "a function call without calls": (
         {"conversations": [ASK, {"from": "function_call", "value": "[]"}]},
         "tools",
         "conversations[1].value: an empty list, expected a call",
-        "Remove the message.",
+        "remove the message",
     ),
     "a call without a name in a function call": (
         {"conversations": [ASK, {"from": "function_call", "value": json.dumps([CALL, {}])}]},
         "missing",
         "conversations[1].value[1]: a call without a name, expected one",
-        "Name the tool.",
+        "name the tool",
     ),
     "a function call that is a list of text": (
         {"conversations": [ASK, {"from": "function_call", "value": '["f"]'}]},
         "type",
         "conversations[1].value[0]: got a string, expected an object",
-        "Write an object, not text.",
+        "write an object, not text",
     ),
     "a function call that has tool calls": (
         chat(ASK, {"role": "function_call", "content": "{}", "tool_calls": [CALL]}),
@@ -497,46 +497,46 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
             "messages[1].content: tool calls in a function_call message, expected them as JSON in"
             " its content"
         ),
-        'Write the role "assistant".',
+        'write the role "assistant"',
     ),
     "a flag that is text": (
         answer(content="4", train="yes"),
         "type",
         "messages[1].train: got a string, expected true, false, 0 or 1",
-        "Write true, false, 0 or 1 without quotes.",
+        "write true, false, 0 or 1 without quotes",
     ),
     "a weight": (
         answer(content="4", weight=0.5),
         "weight",
         "messages[1].weight: got the weight 0.5, expected 0 or 1, as this run writes no weights",
         (
-            "Pass --loss-weights data, or write 1 to train it, 0 not to. In a call, write the "
-            "weight next to the answer."
+            "pass --loss-weights data, or write 1 to train it, 0 not to; in a call, write the "
+            "weight next to the answer"
         ),
     ),
     "a number in a flag": (
         answer(content="4", loss_mask=0.5),
         "weight",
         "messages[1].loss_mask: got a number other than 0 and 1, expected one of the two",
-        "Write 1 to train the message, 0 not to.",
+        "write 1 to train the message, 0 not to",
     ),
     "flags that contradict": (
         answer(content="4", train=True, weight=0, loss_weight=None),
         "conflict",
         "messages[1]: train and weight differ, expected one of them or the same in each",
-        "Keep one of train, weight.",
+        "keep one of train, weight",
     ),
     "a record that weighs nothing": (
         chat(ASK, ANSWER, weight=0),
         "weight",
         "weight: got 0, expected more for a whole record",
-        "Leave the record out (--on-error skip), or write 1.",
+        "leave the record out (--on-error skip), or write 1",
     ),
     "an id that is a list": (
         chat(ASK, ANSWER, id=[]),
         "type",
         "id: got a list, expected an integer or a string",
-        "Write its text.",
+        "write its text",
     ),
     "another system text": (
         chat({"role": "system", "content": "a"}, ASK, ANSWER, system="b"),
@@ -548,18 +548,21 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         chat(ASK, ANSWER, tools="{}"),
         "type",
         "tools: got an object, expected a list of tools",
-        "Write a list, with [ ] around it.",
+        "write a list, with [ ] around it",
     ),
     "a tool that is text": (
         chat(ASK, ANSWER, tools=[{}, "f"]),
         "type",
         "tools[1]: got a string, expected an object",
-        "Write an object, not text.",
+        "write an object, not text",
     ),
     "tools that are no JSON": (
         chat(ASK, ANSWER, tools="[{]"),
         "json",
-        "tools: not JSON at column 3: expecting property name enclosed in double quotes, near ']'",
+        (
+            "tools: not JSON at column 3: expecting property name enclosed in double quotes, near "
+            "']', expected JSON"
+        ),
         WHOLE,
     ),
     "a key twice in tools": (
@@ -572,13 +575,13 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         chat(ASK, ANSWER, tools=[{"name": "f"}], functions=[{"name": "f"}]),
         "conflict",
         "functions: tools and functions differ, expected one of them or the same in both",
-        "Remove functions.",
+        "remove functions",
     ),
     "template variables that are a list": (
         chat(ASK, ANSWER, chat_template_kwargs="[1]"),
         "type",
         "chat_template_kwargs: got a list, expected an object",
-        "Write an object, without [ ] around it.",
+        "write an object, without [ ] around it",
     ),
     "thinking on and off": (
         chat(ASK, ANSWER, chat_template_kwargs={"enable_thinking": 1}, enable_thinking=True),
@@ -591,66 +594,66 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         "type",
         "messages[0]: got a list, expected an object",
         (
-            "Write each sample as a record of its own, with its values from all lists, such as "
-            "these messages."
+            "write each sample as a record of its own, with its values from all lists, such as "
+            "these messages"
         ),
     ),
     "messages that are an object": (
         {"messages": {"0": ASK}},
         "type",
         "messages: got an object, expected a list",
-        "Write a list, with [ ] around it.",
+        "write a list, with [ ] around it",
     ),
     "a part that is text": (
         chat({"role": "user", "content": ["2+2?"]}, ANSWER),
         "type",
         "messages[0].content[0]: got a string, expected an object",
-        "Write an object, not text.",
+        "write an object, not text",
     ),
     "reasoning that is an object": (
         answer(content="4", reasoning_content={"text": "easy"}),
         "type",
         "messages[1].reasoning_content: got an object, expected a string",
-        "Write its text.",
+        "write its text",
     ),
     "reasoning that is a list": (
         answer(content="4", reasoning_content=["easy"]),
         "type",
         "messages[1].reasoning_content: got a list, expected a string",
-        "Write its text.",
+        "write its text",
     ),
     "reasoning that is a list, in a wrapper": (
         answer(content="4", provider_specific_fields={"reasoning_content": ["easy"]}),
         "unknown-field",
         (
             f"messages[1].provider_specific_fields.reasoning_content: {UNREAD}: "
-            "'provider_specific_fields.reasoning_content' (1 time)"
+            "'provider_specific_fields.reasoning_content' (1 time), expected none"
         ),
-        "pass --ignore-fields provider_specific_fields.reasoning_content to leave it out.",
+        "pass --ignore-fields provider_specific_fields.reasoning_content to leave it out",
     ),
     "blocks that are an object": (
         answer(content="4", reasoning_details={"type": "reasoning.text", "text": "easy"}),
         "type",
         "messages[1].reasoning_details: got an object, expected a list",
-        "Write a list, with [ ] around it.",
+        "write a list, with [ ] around it",
     ),
     "tool calls that are text": (
         answer(tool_calls=json.dumps([CALL])),
         "type",
         "messages[1].tool_calls: got a string, expected a list",
-        "Write a list, not text.",
+        "write a list, not text",
     ),
     "a function call that is text": (
         answer(function_call=json.dumps(CALL)),
         "type",
         "messages[1].function_call: got a string, expected an object",
-        "Write an object, not text.",
+        "write an object, not text",
     ),
     "arguments that are a number": (
         answer(tool_calls=[{"name": "f", "arguments": 3}]),
         "type",
         "messages[1].tool_calls[0].arguments: got an integer, expected a string or an object",
-        "Write an object.",
+        "write an object",
     ),
     "arguments that are no object": (
         answer(tool_calls=[{"name": "f", "arguments": "3"}]),
@@ -659,13 +662,13 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
             "messages[1].tool_calls[0].arguments: '3' is no JSON object, expected the arguments of "
             "a call"
         ),
-        "Write an object, {} if there are none.",
+        "write an object, {} if there are none",
     ),
     "arguments under two names": (
         answer(tool_calls=[{"name": "f", "args": {"a": 1}, "arguments": {"b": 1}}]),
         "tools",
         "messages[1].tool_calls[0]: both arguments and args, expected the arguments of a call once",
-        "Write as arguments what the model passed.",
+        "write as arguments what the model passed",
     ),
     "a tool in the place of its call": (
         answer(tool_calls=[{"name": "f", "parameters": {"type": "object", "properties": {}}}]),
@@ -674,31 +677,31 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
             "messages[1].tool_calls[0]: parameters that are a schema, expected the arguments of a "
             "call once"
         ),
-        "Write as arguments what the model passed.",
+        "write as arguments what the model passed",
     ),
     "a flag that is a number in quotes": (
         answer(content="4", train="0"),
         "type",
         "messages[1].train: got a string, expected true, false, 0 or 1",
-        "Write true, false, 0 or 1 without quotes.",
+        "write true, false, 0 or 1 without quotes",
     ),
     "a flag that is an object": (
         answer(content="4", train={"answer": True}),
         "type",
         "messages[1].train: got an object, expected true, false, 0 or 1",
-        "Write true, false, 0 or 1.",
+        "write true, false, 0 or 1",
     ),
     "a switch that is text": (
         chat(ASK, ANSWER, enable_thinking="true"),
         "type",
         "enable_thinking: got a string, expected true or false",
-        "Write true or false without quotes.",
+        "write true or false without quotes",
     ),
     "a number as an id": (
         chat(ASK, ANSWER, id=1.5),
         "type",
         "id: got a number, expected an integer or a string",
-        "Write it in quotes.",
+        "write it in quotes",
     ),
     "parts of a call": (
         chat(ASK, {"role": "tool_call", "content": [{"type": "text", "text": 3}]}),
@@ -707,7 +710,7 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
             "messages[1].content: parts other than text in a tool_call message, expected its calls "
             "as JSON"
         ),
-        'Write the role "assistant" and tool_calls.',
+        'write the role "assistant" and tool_calls',
     ),
     "reasoning without its call": (
         chat(ASK, {"role": "tool_call", "content": None, "reasoning_content": "easy"}),
@@ -716,13 +719,13 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
             "messages[1]: reasoning without a call in a tool_call message, expected its "
             "calls as JSON"
         ),
-        'Write the role "assistant".',
+        'write the role "assistant"',
     ),
     "a part of the system text that is no text": (
         chat(ASK, ANSWER, system=[{"type": "document", "text": "a"}]),
         "content",
         "system[0]: a part of another type than text or input_text, expected text",
-        "Write its text.",
+        "write its text",
     ),
     "reasoning twice": (
         answer(content="<think>easy</think>4", reasoning="easy"),
@@ -734,31 +737,31 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         chat(ASK, ANSWER, tool_defs=[{"description": "a"}]),
         "tools",
         "tool_defs[0]: an object without a name, expected a tool",
-        'Write {"type": "function", "function": {"name": …, …}}.',
+        'write {"type": "function", "function": {"name": …, …}}',
     ),
     "no message": (
         {"conversations": []},
         "empty",
         "conversations: no messages, expected a user and an assistant message",
-        "Remove the record, or add messages.",
+        "remove the record, or add messages",
     ),
     "no assistant message": (
         chat(ASK, ASK),
         "no-assistant",
         "messages: no assistant message, expected at least one to train on",
-        "Remove the record, or add one.",
+        "remove the record, or add one",
     ),
     "an assistant message first": (
         chat(ANSWER, ASK, ANSWER),
         "no-prompt",
         "messages[0]: an assistant message, expected a message before it that the model answers",
-        'Put a user message before it, or set "train": false on it.',
+        'put a user message before it, or set "train": false on it',
     ),
 }
 
 
-CHARACTER = "Write the character itself, or \\ufffd in its place."
-NO_NAN = "Write null, or leave the field out."
+CHARACTER = "write the character itself, or \\ufffd in its place"
+NO_NAN = "write null, or leave the field out"
 
 # The same for what only a decoded row can hold.
 REFUSED_ROWS: dict[str, tuple[object, str, str, str]] = {
@@ -771,8 +774,8 @@ REFUSED_ROWS: dict[str, tuple[object, str, str, str]] = {
             "they were written"
         ),
         (
-            "Store arguments as JSON text, or pass --null-arguments drop to leave such keys out, "
-            "or --null-arguments keep if each null was written."
+            "store arguments as JSON text, or pass --null-arguments drop to leave such keys out, "
+            "or --null-arguments keep if each null was written"
         ),
     ),
     "text that is no text": (
@@ -791,12 +794,12 @@ REFUSED_ROWS: dict[str, tuple[object, str, str, str]] = {
         answer(content=b"4"),
         "type",
         "messages[1].content: got bytes, expected a string or a list",
-        "Store it as text.",
+        "store it as text",
     ),
     "a key that is a number": (
         chat({1: 2}),  # type: ignore[dict-item]
         "type",
-        "messages[0]: expected a string",
-        "Write it in quotes.",
+        "messages[0]: got a key of another type, expected a string",
+        "write it in quotes",
     ),
 }

@@ -26,13 +26,13 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         {"messages": [ASK], "response": 'event: message_start\ndata: {"type": "message_start"}'},
         "content",
         "response: a piece of a streamed answer, expected the whole message",
-        "Join the pieces to one message: its texts, and the arguments of each call, in order.",
+        "join the pieces to one message: its texts, and the arguments of each call, in order",
     ),
     "a stream as a list": (
         {"messages": [ASK], "response": [{"object": "chat.completion.chunk", "choices": []}]},
         "content",
         "response: a piece of a streamed answer, expected the whole message",
-        "Join the pieces to one message",
+        "join the pieces to one message",
     ),
     "a conversation that the response names": (
         {
@@ -41,13 +41,13 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         },
         "content",
         "response.previous_response_id: the conversation that it names is not in the log",
-        "Log the whole input of each request, or the ids of prompt and completion.",
+        "log the whole input of each request, or the ids of prompt and completion",
     ),
     "a prompt that the service keeps": (
         {"request": {"prompt": {"id": "p", "version": "1"}, "input": "a"}, "response": "4"},
         "content",
         "request.prompt: the conversation that it names is not in the log",
-        "Log the whole input of each request, or the ids of prompt and completion.",
+        "log the whole input of each request, or the ids of prompt and completion",
     ),
     "an answer that goes on with the last message": (
         {
@@ -56,7 +56,7 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         },
         "content",
         "messages[1]: an answer that continues the assistant message at the end of the prompt",
-        "Log the ids of prompt and completion, or leave the call out.",
+        "log the ids of prompt and completion, or leave the call out",
     ),
     "a prompt that the service edited": (
         {
@@ -68,37 +68,37 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         },
         "content",
         "response.context_management: edits of the prompt by the service, expected a prompt as",
-        "Leave the call out (--on-error skip).",
+        "leave the call out (--on-error skip)",
     ),
     "two names of the same that differ": (
         ids(prompt_ids=[5, 7]),
         "conflict",
         "prompt_ids: differs from prompt_token_ids, which means the same, expected the same value",
-        "Keep one of the two.",
+        "keep one of the two",
     ),
     "two names that differ in type alone": (
         ids(prompt_token_ids=[1, 0], prompt_ids=[True, False]),
         "conflict",
         "prompt_ids: differs from prompt_token_ids",
-        "Keep one of the two.",
+        "keep one of the two",
     ),
     "a flag as a token id": (
         ids(completion_token_ids=[7, True]),
         "type",
         "completion_token_ids[1]: got true or false, expected a token id, an integer",
-        "Write a token id",
+        "write a token id",
     ),
     "a fraction as a token id": (
         ids(completion_token_ids=[7, 8.0]),
         "type",
         "completion_token_ids[1]: got a number, expected a token id",
-        "Write a token id",
+        "write a token id",
     ),
     "text as a token id": (
         ids(prompt_token_ids=["5"]),
         "type",
         "prompt_token_ids[0]: got a string, expected a token id",
-        "Write a token id",
+        "write a token id",
     ),
     "an id below 0": (
         ids(prompt_token_ids=[5, -100]),
@@ -122,19 +122,19 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         ids(completion_token_ids="7 8 2"),
         "type",
         "completion_token_ids: got a string, expected a list of token ids",
-        "Write a list",
+        "write a list",
     ),
     "a prompt without a completion": (
         {"prompt_token_ids": [5], "messages": [ASK], "response": ANSWER},
         "missing",
         "prompt_token_ids: ids without those of the completion, expected both",
-        "Log the completion's ids too",
+        "log the completion's ids too",
     ),
     "a completion without a prompt": (
         {"completion_ids": [5], "messages": [ASK], "response": ANSWER},
         "missing",
         "completion_ids: ids without those of the prompt, expected both",
-        "Log the prompt's ids too",
+        "log the prompt's ids too",
     ),
     "log probabilities of another number of tokens": (
         ids(rollout_log_probs=[-1, -2]),
@@ -152,7 +152,7 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         ids(logprobs=[None, -1, -2]),
         "type",
         "logprobs[0]: got null, expected a number",
-        "Write a number",
+        "write a number",
     ),
     "log probabilities of other tokens than the mask": (
         ids(logprobs=[-1, -2], loss_mask=[1, 0, 1]),
@@ -164,13 +164,13 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         ids(logprobs=[None, None, -2], loss_mask=[0, 1, 1]),
         "type",
         "logprobs[1]: got null, expected a number",
-        "Write a number",
+        "write a number",
     ),
     "probabilities": (
         ids(logprobs=[-0.1, 0.9, -0.1]),
         "type",
         "logprobs[1]: got 0.9, expected the logarithm of a probability, 0.01 at most",
-        "Log natural logarithms",
+        "log natural logarithms",
     ),
     "a number that 32 bits cannot hold": (
         ids(advantages=[1, 2, 1e39]),
@@ -182,13 +182,13 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         ids(advantage="1"),
         "type",
         "advantage: got a string, expected a number",
-        "Write a number, not text.",
+        "write a number, not text",
     ),
     "a flag as an advantage": (
         ids(advantage=True),
         "type",
         "advantage: got true or false, expected a number",
-        "Write a number",
+        "write a number",
     ),
     "advantages of another number of tokens": (
         ids(advantages=[1.0]),
@@ -209,7 +209,7 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         ids(response_mask=[1, 0, 1, 1, 1]),
         "conflict",
         "response_mask[0]: a token of the prompt that is to be trained",
-        "Write 0 here",
+        "write 0 here",
     ),
     "a mask of tools in one more list": (
         ids(completion_mask=[1, 1, 1], tool_mask=[1, 0, 1]),
@@ -218,65 +218,65 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         (
             "if 'tool_mask' says which tokens are trained, write that as loss_mask, beside the "
             "tokens' ids, 1 for each to train and 0 for the others; else pass --ignore-fields "
-            "tool_mask to leave it out."
+            "tool_mask to leave it out"
         ),
     ),
     "two masks that differ": (
         ids(completion_mask=[1, 1, 1], env_mask=[1, 0, 1]),
         "conflict",
         "env_mask: differs from completion_mask",
-        "Keep the one that is 0 for every token that is not to be trained.",
+        "keep the one that is 0 for every token that is not to be trained",
     ),
     "a mask of what is not to be trained": (
         ids(obs_mask=[0, 1, 0]),
         "unknown-field",
-        "expected none: 'obs_mask' (1 time)",
+        "'obs_mask' (1 time), expected none",
         "write that as loss_mask, beside the tokens' ids, 1 for each",
     ),
     "a mask as text": (
         ids(action_mask="[1, 0, 1]"),
         "unknown-field",
-        "expected none: 'action_mask' (1 time)",
+        "'action_mask' (1 time), expected none",
         "write that as loss_mask",
     ),
     "a mask below another field": (
         ids(metadata={"tool_mask": [1, 0, 1]}),
         "unknown-field",
-        "expected none: 'metadata.tool_mask' (1 time)",
+        "'metadata.tool_mask' (1 time), expected none",
         "write that as loss_mask",
     ),
     "ranges of what is trained": (
         ids(action_ranges=[[2, 3], [4, 5]]),
         "unknown-field",
-        "expected none: 'action_ranges' (1 time)",
+        "'action_ranges' (1 time), expected none",
         "write that as loss_mask",
     ),
     "labels": (
         ids(labels=[-100, -100, 7, -100, 2]),
         "unknown-field",
-        "expected none: 'labels' (1 time)",
+        "'labels' (1 time), expected none",
         "write that as loss_mask",
     ),
     "masks beside another list": (
         ids(loss_masks=[1, 0, 1], rewards=[0, 0, 1]),
         "unknown-field",
-        "expected none: 'loss_masks' (1 time, like loss_mask), 'rewards' (1 time)",
+        "'loss_masks' (1 time, like loss_mask), 'rewards' (1 time), expected none",
         (
             "pass --field loss_masks=loss_mask to read 'loss_masks', and --ignore-fields "
-            "rewards to leave the others out."
+            "rewards to leave the others out"
         ),
     ),
     "ids of prompt and completion as those of a completion": (
         {"token_ids": [5, 6, 7, 8], "assistant_mask": [0, 0, 1, 1]},
         "missing",
         "token_ids: ids without those of the prompt, expected both",
-        "Write ids of both in one list as tokens, with response_length.",
+        "write ids of both in one list as tokens, with response_length",
     ),
     "a sample that is to be removed": (
         ids(remove_sample=True),
         "weight",
         "remove_sample: got true, with which it is not trained, expected none",
-        "Leave it out (--on-error skip), or pass --ignore-fields remove_sample to train it.",
+        "leave it out (--on-error skip), or pass --ignore-fields remove_sample to train it",
     ),
     "a step that is masked": (
         {"steps": [ids(sample_loss_mask=0.0)]},
@@ -339,25 +339,25 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         ids(trainable=[1, 0, 1]),
         "type",
         "trainable: got a list, expected true, false, 0 or 1",
-        "Write a mask of the completion's tokens as loss_mask, beside their ids.",
+        "write a mask of the completion's tokens as loss_mask, beside their ids",
     ),
     "a weight for each token": (
         ids(weight=[1, 0, 1]),
         "type",
         "weight: got a list, expected a number",
-        "Write a mask of the completion's tokens as loss_mask, beside their ids.",
+        "write a mask of the completion's tokens as loss_mask, beside their ids",
     ),
     "a batch of samples": (
         {"prompt_ids": [[5, 6]], "completion_ids": [[7, 8, 2]], "env_mask": [[1, 0, 1]]},
         "type",
         "prompt_ids[0]: got a list, expected a token id, an integer",
-        "Write each sample as a record of its own, with its values from all lists.",
+        "write each sample as a record of its own, with its values from all lists",
     ),
     "padding": (
         ids(attention_mask=[0, 1, 1, 1, 1]),
         "content",
         "attention_mask: a 0, which marks padding, expected ids without padding",
-        "Log the ids that the model saw and wrote, without padding.",
+        "log the ids that the model saw and wrote, without padding",
     ),
     "an image in a prompt without an answer beside ids": (
         ids(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]),
@@ -369,13 +369,13 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         ids(loss_mask=[0, 1, 0, 1, 0]),
         "conflict",
         "loss_mask[1]: a token of the prompt that is to be trained",
-        "If each flag is for the token after it, move all flags one place to the right; else write",
+        "if each flag is for the token after it, move all flags one place to the right; else write",
     ),
     "a mask of the tokens that are predicted, without the first": (
         {"tokens": [5, 6, 7, 8, 2], "response_length": 3, "loss_mask": [0, 1, 1, 1]},
         "conflict",
         "loss_mask: a list of 4, expected a flag for each of the 3 completion tokens",
-        "If each flag is for the token after it, put a 0 before them; else log it for the",
+        "if each flag is for the token after it, put a 0 before them; else log it for the",
     ),
     "a mask of weights": (
         ids(loss_mask=[0, 0.5, 1]),
@@ -387,19 +387,19 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         {**CHAT, "loss_mask": [0, 1]},
         "missing",
         "loss_mask: a value for each token without ids, expected ids",
-        "Log the ids",
+        "log the ids",
     ),
     "advantages without ids": (
         {**CHAT, "advantages": [0, 1]},
         "missing",
         "advantages: a value for each token without ids, expected ids",
-        "Log the ids",
+        "log the ids",
     ),
     "a weight below 0": (
         ids(weight=-1),
         "weight",
         "weight: got -1, expected 0, or 0.000001 to 1,000,000",
-        "Write a negative advantage",
+        "write a negative advantage",
     ),
     **{
         f"a weight of {weight}": (
@@ -414,13 +414,13 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         ids(reward=1e39),
         "type",
         "reward: got 1e+39, expected a finite number that 32 bits can hold",
-        "Write null, or leave the call out.",
+        "write null, or leave the call out",
     ),
     "a reward of several parts": (
         ids(reward={"format": 1, "answer": 0}),
         "type",
         "reward: got an object, expected a number",
-        "Pass --field NAME=reward with one of its numbers, of 'reward.format, reward.answer'.",
+        "pass --field NAME=reward with one of its numbers, of 'reward.format, reward.answer'",
     ),
     "a list of numbers that nobody reads": (
         ids(step_weights=[0.5, 1]),
@@ -450,8 +450,8 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         {**CHAT, "response": {**ANSWER, "cot": "Easy."}, "masks": [[1]]},
         "unknown-field",
         (
-            "fields that are not read and may hold what the model is to learn, expected none: "
-            "'masks' (1 time), 'cot' (1 time, like reasoning_content)"
+            "fields that are not read and may hold what the model is to learn: "
+            "'masks' (1 time), 'cot' (1 time, like reasoning_content), expected none"
         ),
         "--field cot=reasoning_content to read 'cot', and --ignore-fields masks to",
     ),
@@ -471,61 +471,61 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         ids(tokens=[1, 2, 3], response_length=1),
         "conflict",
         "tokens: ids in addition to those of prompt_token_ids, expected them once",
-        "Keep one of the two.",
+        "keep one of the two",
     ),
     "an answer in the prompt twice": (
         {"messages": [ASK, ANSWER, ANSWER], "response": ANSWER},
         "conflict",
         "messages: a prompt that ends in the answer twice, expected it once at most",
-        "Log what the model was sent.",
+        "log what the model was sent",
     ),
     "an answer to itself": (
         {"messages": [ANSWER], "response": ANSWER},
         "no-prompt",
         "messages: an answer without messages before it, expected some",
-        "Log what the model was sent.",
+        "log what the model was sent",
     ),
     "an answer that goes on with the prompt": (
         {"messages": [ASK, {**ANSWER, "content": "Four", "prefix": True}], "response": " it is"},
         "content",
         "messages[1]: an answer that continues the assistant message at the end of the prompt",
-        "Log the ids",
+        "log the ids",
     ),
     "two answers": (
         {**CHAT, "completion": "5"},
         "conflict",
         "response and completion, expected one of them",
-        "Keep the one to train on.",
+        "keep the one to train on",
     ),
     "two prompts": (
         {**CHAT, "prompt": "3+3?"},
         "conflict",
         "prompt: differs from messages, expected one prompt",
-        "Keep the one that was sent.",
+        "keep the one that was sent",
     ),
     "messages in place of an answer": (
         {"messages": [ASK], "response": [ANSWER, ASK, ANSWER]},
         "content",
         "response: an answer of 3 messages, expected one of the assistant",
-        "Write each answer as a call of its own",
+        "write each answer as a call of its own",
     ),
     "an answer of the user": (
         {"messages": [ASK], "response": ASK},
         "no-assistant",
         "response: no assistant message",
-        "Remove the record",
+        "remove the record",
     ),
     "no answer": (
         {"messages": [ASK]},
         "missing",
         "a prompt without an answer, expected both",
-        "Write messages and response",
+        "write messages and response",
     ),
     "no prompt": (
         {"response": ANSWER},
         "missing",
         "an answer without the messages that it answers, expected both",
-        "Write messages and response",
+        "write messages and response",
     ),
     "nothing": (
         {"text": "4"},
@@ -538,7 +538,7 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         {"messages": [ASK], "response": {"choices": [{"delta": {"content": "4"}}]}},
         "content",
         "response.choices[0].delta: a piece of a streamed answer, expected the whole message",
-        "Join the pieces",
+        "join the pieces",
     ),
     "a response of another kind": (
         {"messages": [ASK], "response": {"data": [1]}},
@@ -562,7 +562,7 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         request(continue_final_message=True),
         "content",
         "request.continue_final_message: an answer that continues the last message",
-        "Log the ids",
+        "log the ids",
     ),
     "a history that is elsewhere": (
         {
@@ -571,31 +571,31 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         },
         "content",
         "request.previous_response_id: the conversation that it names is not in the log",
-        "Log the whole input",
+        "log the whole input",
     ),
     "an error in a message of a request": (
         request(messages=[ASK, {"role": "critic", "content": "No."}]),
         "role",
         "request.messages[1].role: unknown role 'critic'",
-        "Write one of",
+        "write one of",
     ),
     "an error in an answer of a response": (
         {"messages": [ASK], "response": {"choices": [{"message": {**ANSWER, "content": 4}}]}},
         "type",
         "response.choices[0].message.content: got an integer",
-        "Write it in quotes",
+        "write it in quotes",
     ),
     "one reward for two answers": (
         {"messages": [ASK], "chosen": "4", "rejected": "5", "reward": 1},
         "conflict",
         "reward: a value of one answer in a call with several, expected it in each answer",
-        "Write candidates",
+        "write candidates",
     ),
     "a chosen answer to another prompt": (
         {"messages": [ASK], "chosen": [{**ASK, "content": "3+3?"}, ANSWER], "rejected": "5"},
         "conflict",
         "chosen: messages before the answer that differ from the prompt",
-        "Write the messages that both answers have in common",
+        "write the messages that both answers have in common",
     ),
     "two chosen answers": (
         {
@@ -605,19 +605,19 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         },
         "conflict",
         "chosen: 2 answers, expected one",
-        "Keep the one that was judged.",
+        "keep the one that was judged",
     ),
     "a pair of other prompts": (
         {"chosen": [ASK, ANSWER], "rejected": [{**ASK, "content": "3+3?"}, ANSWER]},
         "conflict",
         "chosen: messages before the answer that differ from the prompt",
-        "Write the messages that both answers have in common",
+        "write the messages that both answers have in common",
     ),
     "flags that differ": (
         {**CHAT, "train": True, "loss": 0},
         "conflict",
         "train: train and loss differ, expected the same in each",
-        "Keep one of them.",
+        "keep one of them",
     ),
     "a flag that is text": (
         {**CHAT, "train": "no"},
@@ -630,6 +630,6 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
             {"type": "reasoning.encrypted", "data": "x"}]}},
         "hidden-reasoning",
         "response.reasoning_details[0]: encrypted reasoning",
-        "Write its text",
+        "write its text",
     ),
 }  # fmt: skip

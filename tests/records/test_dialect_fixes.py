@@ -32,82 +32,82 @@ def user(*parts: dict[str, Any]) -> dict[str, Any]:
 FIXES: dict[str, tuple[Messages, str, list[Messages]]] = {
     "text behind a call": (
         [assistant(USE, TEXT)],
-        "Put it before the call; or split the message in two",
+        "put it before the call; or split the message in two",
         [[assistant(TEXT, USE)], [assistant(USE), user(RESULT), assistant(TEXT)]],
     ),
     "thinking behind a call": (
         [assistant(USE, THINKING)],
-        "Put it before the call; or split the message in two",
+        "put it before the call; or split the message in two",
         [[assistant(THINKING, USE)], [assistant(USE), user(RESULT), assistant(THINKING, TEXT)]],
     ),
     "calls twice": (
         [assistant(USE) | {"tool_calls": [{"name": "f", "arguments": {}}]}],
-        "Keep one of the two",
+        "keep one of the two",
         [[assistant(USE)], [{"role": "assistant", "tool_calls": [{"name": "f", "arguments": {}}]}]],
     ),
     "a result behind text": (
         [assistant(USE), user(TEXT, RESULT), ANSWER],
-        "Put the results before the text",
+        "put the results before the text",
         [[assistant(USE), user(RESULT, TEXT), ANSWER]],
     ),
     "a result of the assistant": (
         [assistant(USE, RESULT)],
-        "Write it in a user message after this one",
+        "write it in a user message after this one",
         [[assistant(USE), user(RESULT)]],
     ),
     "redacted": (
         [assistant({"type": "redacted_thinking", "data": "x"}, TEXT)],
-        'Write its text; or remove it and set "train": false',
+        'write its text; or remove it and set "train": false',
         [[assistant(THINKING, TEXT)], [assistant(TEXT) | {"train": False}]],
     ),
     "a summary": (
         [ANSWER | {"reasoning_details": [{"type": "reasoning.summary", "summary": "s"}]}],
-        'Write its text; or remove it and set "train": false',
+        'write its text; or remove it and set "train": false',
         [[ANSWER | {"reasoning_details": [{"type": "reasoning.text", "text": "t"}]}], [CONTEXT]],
     ),
     "an encrypted item": (
         [{"type": "reasoning", "encrypted_content": "x"}, SAID],
-        'Write the text as "content": [{"type": "reasoning_text"',
+        'write the text as "content": [{"type": "reasoning_text"',
         [[REASONING, SAID], [{**SAID, "train": False}]],
     ),
     "items in another order": (
         [SAID, REASONING],
-        "Write chat messages in place of the items: one for each answer of the model",
+        "write chat messages in place of the items: one for each answer of the model",
         [[ANSWER, {"role": "assistant", "content": "b", "reasoning": "t"}]],
     ),
     "another item": (
         [{"type": "web_search_call", "id": "w"}, SAID],
-        "Write it as a message with a role",
+        "write it as a message with a role",
         [[{"role": "tool", "content": "w"}, SAID]],
     ),
     "reasoning that differs": (
         [ANSWER | {"reasoning": "x", "thinking_blocks": [THINKING]}],
-        "Keep one of the two",
+        "keep one of the two",
         [[ANSWER | {"reasoning": "x"}], [ANSWER | {"thinking_blocks": [THINKING]}]],
     ),
     "a block of another type": (
         [ANSWER | {"thinking_blocks": [{"type": "x"}]}],
-        "Write the reasoning as the text of reasoning_content",
+        "write the reasoning as the text of reasoning_content",
         [[ANSWER | {"reasoning_content": "x"}]],
     ),
     "a channel": (
         [ANSWER | {"channel": "analysis"}, ANSWER | {"channel": "final"}],
-        "Write all channels of an answer as one message: analysis as reasoning_content",
+        "write all channels of an answer as one message: analysis as reasoning_content",
         [[ANSWER | {"reasoning_content": "a"}]],
     ),
     "characters to train": (
         [ANSWER | {"train_detail": [{"begin_offset": 0, "end_offset": 0, "train": True}]}],
-        'Remove it, and write "train" for the whole message',
+        'remove it, and write "train" for the whole message',
         [[ANSWER | {"train": True}], [CONTEXT]],
     ),
     "a mask of tokens": (
         [ANSWER | {"loss_mask": [1]}],
-        "Write 0 or 1",
+        "write 0 or 1",
         [[ANSWER | {"loss_mask": 1}]],
     ),
     "flags of one answer": (
         [ALONE, CALL | {"train": False}],
-        'Write "train" with the same value on both',
+        'write "train" with the same value on both',
         [[ALONE | {"train": False}, CALL | {"train": False}], [ALONE | {"train": True}, CALL]],
     ),
     "media": (

@@ -64,11 +64,11 @@ def test_arguments_as_text(written: str, arguments: object) -> None:
 @pytest.mark.parametrize(
     ("written", "reason", "words"),
     [
-        ("[1]", "tools", r"is no JSON object.*Write an object, \{\} if there are none"),
+        ("[1]", "tools", r"is no JSON object.*write an object, \{\} if there are none"),
         ("", "tools", "is no JSON object"),
-        ('{"a": 1', "json", "not JSON at column 8.*Write one whole JSON value"),
-        ('{"a": NaN}', "json", "NaN is no JSON number.*Write null"),
-        ('{"a": "\\ud800"}', "encoding", "lone surrogate.*Write the character itself"),
+        ('{"a": 1', "json", "not JSON at column 8.*write one whole JSON value"),
+        ('{"a": NaN}', "json", "NaN is no JSON number.*write null"),
+        ('{"a": "\\ud800"}', "encoding", "lone surrogate.*write the character itself"),
     ],
 )
 def test_arguments_that_are_no_object_are_refused(written: str, reason: str, words: str) -> None:

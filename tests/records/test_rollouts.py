@@ -23,7 +23,7 @@ from reasonpack.records.unit import Record
 Json = dict[str, Any]
 ASK, ANSWER = {"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}
 MORE = [{"role": "tool", "content": "5"}, {"role": "assistant", "content": "9"}]
-EACH = "Write each sample as a record of its own, with its values from all lists: its ids as prompt"
+EACH = "write each sample as a record of its own, with its values from all lists: its ids as prompt"
 STEP: Json = {
     "prompt_ids": [5, 6],
     "response_ids": [7, 2],
@@ -108,14 +108,14 @@ def turn(record: Json) -> Json:
 CASES: dict[str, tuple[Json, list[tuple[str, Mend]], Any]] = {
     "an episode": (
         {**EPISODE, "trajectories": [{**TRAJECTORY, "steps": [STEP]}]},
-        [("Write each of trajectories as a record of its own, with the", alone("trajectories"))],
+        [("write each of trajectories as a record of its own, with the", alone("trajectories"))],
         TRAINED,
     ),
     "an episode without ids": (
         {**EPISODE, "trajectories": [{**TRAJECTORY, "steps": [
             LOGGED, {**LOGGED, "chat_completions": [ASK, ANSWER, *MORE]}]}]},
         [
-            ("Write each of trajectories as a record of its own, with", alone("trajectories")),
+            ("write each of trajectories as a record of its own, with", alone("trajectories")),
             (
                 "hold for it too, its chat_completions as messages; and pass --input-format calls",
                 lambda record: [
@@ -142,12 +142,12 @@ CASES: dict[str, tuple[Json, list[tuple[str, Mend]], Any]] = {
     ),
     "a batch of lists": (
         {"prompt_ids": [[5, 6]], "response_ids": [[7, 2]], "stop_reasons": ["stop"]},
-        [("Write each sample as a record of its own, with its values from all lists.", item(0))],
+        [("write each sample as a record of its own, with its values from all lists", item(0))],
         TRAINED,
     ),
     "ids and shifted targets": (
         DATUM,
-        [("Targets are the ids one place later: add the last of them to the ids", untargeted)],
+        [("targets are the ids one place later: add the last of them to the ids", untargeted)],
         TRAINED,
     ),
     "turns of ids": (
@@ -160,7 +160,7 @@ CASES: dict[str, tuple[Json, list[tuple[str, Mend]], Any]] = {
     "a flag for each token but the first": (
         {"tokens": [5, 6, 7, 2], "response_length": 2, "loss_mask": [0, 1, 1]},
         [(
-            "If each flag is for the token after it, put a 0 before them",
+            "if each flag is for the token after it, put a 0 before them",
             lambda record: {**record, "loss_mask": [0, *record["loss_mask"]]},
         )],
         TRAINED,
@@ -176,7 +176,7 @@ CASES: dict[str, tuple[Json, list[tuple[str, Mend]], Any]] = {
     "calls under another name": (
         {"rollout_id": "r", "triplets": [
             {"prompt": {"token_ids": [5, 6]}, "response": {"token_ids": [7, 2]}, "reward": 1.0}]},
-        [("Write each of triplets as a record of its own", alone("triplets"))],
+        [("write each of triplets as a record of its own", alone("triplets"))],
         TRAINED,
     ),
 }  # fmt: skip

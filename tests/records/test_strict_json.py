@@ -17,30 +17,30 @@ from reasonpack.records import strict_json
 
 GOOD = b'{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]}'
 
-CHARACTER = "Write the character itself, or \\ufffd in its place."
-NO_NAN = "Write null, or leave the field out."
-TWICE = "Remove or rename one of the two."
-WHOLE = "Write one whole JSON value, e.g. with a JSON library."
-UTF8 = "Convert the text to UTF-8."
+CHARACTER = "write the character itself, or \\ufffd in its place"
+NO_NAN = "write null, or leave the field out"
+TWICE = "remove or rename one of the two"
+WHOLE = "write one whole JSON value, e.g. with a JSON library"
+UTF8 = "convert the text to UTF-8"
 
 # What is wrong: the line, then the reason, the message and the fix.
 REFUSED = {
     "cut short": (
         GOOD[:45],
         "json",
-        "not JSON at column 43: unterminated text, near '\"hi'",
+        "not JSON at column 43: unterminated text, near '\"hi', expected JSON",
         WHOLE,
     ),
     "no comma, after characters of several bytes": (
         '{"id": "日本" "messages": []}'.encode(),
         "json",
-        "not JSON at column 13: expecting ',' delimiter, near '\"messages\": []}'",
+        "not JSON at column 13: expecting ',' delimiter, near '\"messages\": []}', expected JSON",
         WHOLE,
     ),
     "two records on a line": (
         GOOD + b" {}",
         "json",
-        "not JSON at column 91: extra data, near '{}'",
+        "not JSON at column 91: extra data, near '{}', expected JSON",
         WHOLE,
     ),
     "an empty line": (
@@ -52,89 +52,92 @@ REFUSED = {
     "a control character, which must not reach the terminal": (
         b'{"id": "\x1b[31m"}',
         "json",
-        "not JSON at column 9: invalid control character, near '\\x1b[31m\"}'",
+        "not JSON at column 9: invalid control character, near '\\x1b[31m\"}', expected JSON",
         WHOLE,
     ),
     "NaN": (
         b'{"id": "NaN 1e999", "x": NaN}',
         "json",
-        "not JSON at column 26: NaN is no JSON number, near 'NaN}'",
+        "not JSON at column 26: NaN is no JSON number, near 'NaN}', expected a finite number",
         NO_NAN,
     ),
     "an infinity": (
         b'{"id": -Infinity}',
         "json",
-        "not JSON at column 8: -Infinity is no JSON number, near '-Infinity}'",
+        (
+            "not JSON at column 8: -Infinity is no JSON number, near '-Infinity}', expected a "
+            "finite number"
+        ),
         NO_NAN,
     ),
     "a number out of range": (
         b'{"id": "1e999", "x": 1e999}',
         "json",
-        "not JSON at column 22: a number out of range, near '1e999}'",
-        "Write it as text.",
+        "not JSON at column 22: a number out of range, near '1e999}', expected a smaller one",
+        "write it as text",
     ),
     "an integer out of range": (
         b'{"id": ' + b"9" * 5000 + b"}",
         "json",
         (
             "not JSON at column 8: a number out of range, near "
-            "'9999999999999999999999999999999999999999'…"
+            "'9999999999999999999999999999999999999999'…, expected a smaller one"
         ),
-        "Write it as text.",
+        "write it as text",
     ),
     "nested too deeply": (
         b"[" * 100_000 + b"]" * 100_000,
         "json",
         "lists or objects nested too deeply, expected at most 100 in each other",
-        "Write deeply nested values as text.",
+        "write deeply nested values as text",
     ),
     "nested too deeply, but valid": (
         b'{"a":' * 101 + b"1" + b"}" * 101,
         "json",
         "lists or objects nested too deeply, expected at most 100 in each other",
-        "Write deeply nested values as text.",
+        "write deeply nested values as text",
     ),
     "nested too deeply, and cut short": (
         b"[" * 101,
         "json",
         "lists or objects nested too deeply, expected at most 100 in each other",
-        "Write deeply nested values as text.",
+        "write deeply nested values as text",
     ),
     "not UTF-8": (
         b'{"id": "caf\xe9"}',
         "encoding",
-        "id: not UTF-8: byte 0xe9 at byte 4 of the text",
+        "id: not UTF-8: byte 0xe9 at byte 4 of the text, expected UTF-8",
         UTF8,
     ),
     "half a character in UTF-8": (
         b'{"id": ["\xc3\xa9", "\xc3\xa9\xed\xa0\x80"]}',
         "encoding",
-        "id[1]: not UTF-8: byte 0xed at byte 3 of the text",
+        "id[1]: not UTF-8: byte 0xed at byte 3 of the text, expected UTF-8",
         UTF8,
     ),
     "a key that is not UTF-8": (
         b'{"caf\xe9": 1}',
         "encoding",
-        "not UTF-8: byte 0xe9 at byte 6 of the line",
+        "not UTF-8: byte 0xe9 at byte 6 of the line, expected UTF-8",
         UTF8,
     ),
     "not UTF-8, and no JSON": (
         b'{"id": "caf\xe9}',
         "encoding",
-        "not UTF-8: byte 0xe9 at byte 12 of the line",
+        "not UTF-8: byte 0xe9 at byte 12 of the line, expected UTF-8",
         UTF8,
     ),
     "not UTF-8, and nested too deeply": (
         b'{"id": "\xe9", "x": ' + b"[" * 101 + b"]" * 101 + b"}",
         "encoding",
-        "not UTF-8: byte 0xe9 at byte 9 of the line",
+        "not UTF-8: byte 0xe9 at byte 9 of the line, expected UTF-8",
         UTF8,
     ),
     "a byte order mark": (
         b"\xef\xbb\xbf" + GOOD,
         "encoding",
         "a byte order mark before the record, expected an object",
-        "Remove it; it may only be the first thing in a file.",
+        "remove it; it may only be the first thing in a file",
     ),
     "a lone high surrogate": (
         b'{"id": "\\ud83d\\ude00 \\\\ud800 \\ud800"}',
@@ -167,7 +170,7 @@ REFUSED = {
 def test_refused_line(line: bytes, reason: str, what: str, fix: str) -> None:
     with pytest.raises(RecordError) as caught:
         strict_json.decode(line)
-    assert str(caught.value) == f"{what}. Fix: {fix}"
+    assert str(caught.value) == f"{what}. Fix: {fix}."
     assert str(caught.value).isprintable()
     assert caught.value.reason == reason
 

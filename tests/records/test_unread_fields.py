@@ -83,7 +83,7 @@ def test_ignoring_a_name_leaves_what_is_read_under_it_elsewhere() -> None:
 def test_what_is_read_elsewhere_is_named_with_its_place(record: Json, name: str) -> None:
     with pytest.raises(UnknownFieldError) as caught:
         read(record)
-    assert caught.value.fix == f"pass --ignore-fields {name} to leave it out."
+    assert caught.value.fix == f"pass --ignore-fields {name} to leave it out"
     assert read(record, Reading(ignored=ignored_fields([name]))).notes == {f"left-out {name}": 1}
 
 
@@ -91,7 +91,7 @@ def test_reasoning_of_a_user_is_not_to_be_read_as_such() -> None:
     message = {**ASK, "reasoning_contnet": LONG}
     with pytest.raises(UnknownFieldError) as caught:
         read(of_record(messages=[message, {"role": "assistant", "content": "4"}]))
-    assert caught.value.fix == "pass --ignore-fields reasoning_contnet to leave it out."
+    assert caught.value.fix == "pass --ignore-fields reasoning_contnet to leave it out"
 
 
 def test_leaving_out_calls_is_named_with_what_it_trains() -> None:
@@ -99,7 +99,7 @@ def test_leaving_out_calls_is_named_with_what_it_trains() -> None:
         read(of_answer(function_calls="f()"))
     assert caught.value.fix == (
         "pass --ignore-fields function_calls to leave it out (an answer whose call is left out is "
-        "trained to end before it)."
+        "trained to end before it)"
     )
 
 

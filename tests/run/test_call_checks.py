@@ -61,7 +61,7 @@ def test_a_log_probability_may_be_rounded_above_0(tmp_path: Path) -> None:
 
 def test_a_value_needs_its_column(tmp_path: Path) -> None:
     calls = [with_ids([5], [7], reward=1)]
-    with pytest.raises(RecordError, match="Pass --call-columns with call_reward in it"):
+    with pytest.raises(RecordError, match="pass --call-columns with call_reward in it"):
         packed(tmp_path, calls, call_columns=("none",))
     with pytest.raises(UsageError, match="--call-columns: scores, expected some of logprobs, "):
         packed(tmp_path, calls, call_columns=("scores",))

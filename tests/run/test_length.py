@@ -141,7 +141,7 @@ def test_skip_rejects_the_whole_conversation(call: Call) -> None:
     records = [*ALL, conversation(turns=2, long=1)]
     assert call(records, "--max-length", "600", "--overlong", "skip")[0] == 3
     assert [line["reason"] for line in rejects()] == ["overlong"] * 3
-    assert rejects()[0]["error"].endswith(", or divide such conversations with --overlong split")
+    assert rejects()[0]["error"].endswith(", or divide such conversations with --overlong split.")
     counts = read_manifest(Path("out")).counts
     assert (counts.packed, counts.divided, counts.left_out) == (1, 0, {})
     assert verify_dataset(Path("out"), ["a.jsonl"]).total == 0
@@ -158,7 +158,7 @@ def test_error_stops(call: Call) -> None:
     status, said = call(ALL, "--max-length", "600", "--overlong", "error")
     assert status == 1
     assert "a.jsonl:2: messages: a sample of " in said
-    assert said.endswith("with --overlong split, or leave them out with --overlong skip\n")
+    assert said.endswith("with --overlong split, or leave them out with --overlong skip.\n")
 
 
 def test_a_view_of_too_many_characters_is_left_out(

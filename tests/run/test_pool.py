@@ -45,7 +45,7 @@ def fail_second(unit: Unit, *, pipe: str) -> int:
         raise StorageError("unit 3", "broken", "whole", "none")
     if unit.first_line == 2:
         Path(pipe).read_bytes()
-        raise RecordError(reason="late", path="messages", what="unit 1", fix="none", where="a:1")
+        raise RecordError("late", "messages", "unit 1", "whole", "none", where="a:1")
     return unit.number
 
 

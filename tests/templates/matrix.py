@@ -154,7 +154,7 @@ def _view(story: tuple[Message, ...], template: ChatTemplate, behaviour: Behavio
         if error.reason == "nothing-to-train":
             return ["untrained: missing reasoning"]
         # Neither what was expected nor the fix: the goldens are of views, not of wording.
-        return [f"refused: {error.path}: {error.what.partition(', expected')[0]}"]
+        return [f"refused: {error.path}: {error.what}"]
     tail = view.prompt[view.prompt.index(FIRST) :]
     return [f"sees:   {_one_line(tail)}", f"writes: {_one_line(view.completion)}"]
 

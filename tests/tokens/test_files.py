@@ -54,7 +54,7 @@ BAD_FILES = {
     "empty": (b"", "is not JSON .*, expected a tokenizer.json. Fix: "),
     "cut short": (b'{"model": {', "is not JSON "),
     "not UTF-8": (b'{"model": {"\xff": 1}}', "is not JSON "),
-    "an array": (b"[]", "is no tokenizer.json .*Fix: Check the path"),
+    "an array": (b"[]", "is no tokenizer.json .*Fix: check the path"),
     "no model": (b'{"version": "1.0"}', "is no tokenizer.json .*missing required field `model`"),
     "another model": (
         b'{"model": {"type": "X"}}',
@@ -99,7 +99,7 @@ def _write(path: Path, data: bytes) -> Path:
 
 
 def test_dropout_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TokenizerError, match=r"model.dropout is 0.1, .* Fix: Set it to null"):
+    with pytest.raises(TokenizerError, match=r"model.dropout is 0.1, .* Fix: set it to null"):
         load_tokenizer(saved(tmp_path, byte_bpe(dropout=0.1))).load()
 
 
@@ -188,7 +188,7 @@ def test_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch, error: Exce
         raise error
 
     hub_client(monkeypatch, download)
-    with pytest.raises(TokenizerError, match=r"could not fetch it .*Fix: Check the con") as raised:
+    with pytest.raises(TokenizerError, match=r"could not fetch it .*Fix: check the con") as raised:
         load_tokenizer("org/model")
     assert "\n" not in str(raised.value)
 

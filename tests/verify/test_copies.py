@@ -152,7 +152,7 @@ def test_what_is_read_when_packed_was_drawn_as_such(
 
     def parse_but_one(record: Record, reading: Reading) -> Conversation:
         if b'"r6"' in record.line:
-            raise RecordError("record", "", "not read", fix="")
+            raise RecordError("record", "", "not read", "it read", "none")
         return parse(record, reading)
 
     monkeypatch.setattr(plan_copies, "parse", parse_but_one)

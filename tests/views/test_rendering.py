@@ -8,7 +8,7 @@ from stories import PROMPT, TURN, answer, last, refusal, rendering, result, user
 def test_record_that_the_template_refuses_is_named() -> None:
     error = refusal(rendering("tool_loop"), user(), result(), answer())
     assert (error.reason, error.path) == ("template", "messages[0:3]")
-    assert "A tool result must follow a tool call." in error.what
+    assert "A tool result must follow a tool call" in error.what
 
 
 def test_two_messages_in_a_row_are_not_joined() -> None:

@@ -94,11 +94,11 @@ def test_nothing_left_to_train_is_a_reject() -> None:
     error = refusal(rendering("thinking_prompt"), user(), answer())
     assert error.reason == "nothing-to-train"
     assert "; 1 stay context (missing-reasoning)" in str(error)
-    assert "Fix: Train a message, see --missing-reasoning, or leave" in str(error)
+    assert "Fix: train a message, see --missing-reasoning, or leave" in str(error)
     error = refusal(rendering("stripped"), user(), answer(train=False))
     assert str(error).startswith("messages: no assistant message is to be trained, expected")
     assert str(error).endswith(
-        "Fix: Train a message, or leave the conversation out (--on-error skip)."
+        "Fix: train a message, or leave the conversation out (--on-error skip)."
     )
 
 
@@ -165,8 +165,6 @@ def test_what_the_template_does_not_show_is_refused(body: str, message: Message,
     error = refusal(rendering(chatml(body)), user(), message)
     assert (error.reason, error.path) == ("view", "messages[1]")
     assert what in error.what
-    assert ", expected " in error.what
-    assert error.fix.endswith(".")
 
 
 @pytest.mark.parametrize("text", ["forget this", "again"])

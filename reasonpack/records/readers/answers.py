@@ -129,9 +129,8 @@ def _is_stream(value: Any) -> bool:
 
 
 def _piece(path: str) -> RecordError:
-    what = "a piece of a streamed answer, expected the whole message"
-    fix = "Join the pieces to one message: its texts, and the arguments of each call, in order."
-    return RecordError("content", path, what, fix=fix)
+    fix = "join the pieces to one message: its texts, and the arguments of each call, in order"
+    return RecordError("content", path, "a piece of a streamed answer", "the whole message", fix)
 
 
 def body_of(fields: Mapping[str, Any], at: Place) -> dict[str, Any] | None:
@@ -161,9 +160,9 @@ def _in_object(value: dict[str, Any], at: Place) -> list[Answer]:
         return [Answer(items=None, place=at.path, levels=(own,))]
     if isinstance(value.get("message"), dict):  # the form of Ollama
         return candidate(value, at)
-    what = "an object without choices, output, role or token ids, expected the answer of a model"
-    fix = 'Write a message, {"role": "assistant", "content": …}, or the response of a service.'
-    raise RecordError("missing", at.path, what, fix=fix)
+    what = "an object without choices, output, role or token ids"
+    fix = 'write a message, {"role": "assistant", "content": …}, or the response of a service'
+    raise RecordError("missing", at.path, what, "the answer of a model", fix)
 
 
 def refuse_edits(message: Mapping[str, Any], path: str) -> None:
@@ -177,9 +176,9 @@ def refuse_edits(message: Mapping[str, Any], path: str) -> None:
     listed = edits if isinstance(edits, list) else [edits] if edits else []
     kinds = [str(e.get("type") if isinstance(e, dict) else e) for e in listed]
     if not all(kind.startswith("clear_thinking") for kind in kinds):
-        what = "edits of the prompt by the service, expected a prompt as the model saw it"
-        fix = "Leave the call out (--on-error skip)."
-        raise RecordError("content", f"{path}.context_management", what, fix=fix)
+        what, expected = "edits of the prompt by the service", "a prompt as the model saw it"
+        fix = "leave the call out (--on-error skip)"
+        raise RecordError("content", f"{path}.context_management", what, expected, fix)
 
 
 def single(message: Mapping[str, Any], path: str) -> Answer:

@@ -60,9 +60,9 @@ def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
 def _trajectory(record: Mapping[str, Any], place: Place) -> Iterator[CallDraft]:
     version = record.get("schema_version", VERSIONS[-1])
     if version not in VERSIONS:
-        what = f"got {quoted(str(version))}, expected one of {VERSIONS[0]} to {VERSIONS[-1]}"
-        fix = "Read it with a reasonpack that knows it, or write it in such a version."
-        raise RecordError("type", place.below("schema_version").path, what, fix=fix)
+        what, expected = f"got {quoted(str(version))}", f"one of {VERSIONS[0]} to {VERSIONS[-1]}"
+        fix = "read it with a reasonpack that knows it, or write it in such a version"
+        raise RecordError("type", place.below("schema_version").path, what, expected, fix)
     own = place.level(record, _TRAJECTORY)
     steps = own.below("steps").levels(record.get("steps"), _STEP)
     yield from noted(_steps(record, steps, own), [own, *steps])
@@ -147,8 +147,8 @@ def _message(step_: Level) -> dict[str, Any]:
     fields = step_.fields
     source = fields.get("source")
     if source not in (*_ROLES,):  # of any type
-        what = f"got {quoted(str(source))}, expected system, user or agent"
-        raise RecordError("role", f"{step_.path}.source", what, fix="Write one of these.")
+        what, expected = f"got {quoted(str(source))}", "system, user or agent"
+        raise RecordError("role", f"{step_.path}.source", what, expected, "write one of these")
     message: dict[str, Any] = {"role": _ROLES[source], "content": fields.get("message")}
     if source != "agent":
         return message

@@ -25,7 +25,6 @@ from reasonpack.records.readers.answers import refuse_edits, single
 from reasonpack.records.readers.session import Line, way_to
 
 _LACKING = ("missing system", "missing tools")
-_LEAVE = "Leave these calls out (--on-error skip)."
 _ASIDE = (
     *("summary", "file-history-snapshot", "queue-operation", "progress", "permission-mode"),
     *("last-prompt", "ai-title", "custom-title", "agent-name", "pr-link", "mode", "system"),
@@ -176,8 +175,9 @@ class _Session:
                 notes.append("missing attachment")
             compacted = line.fields.get("microcompactMetadata")
             if isinstance(compacted, dict) and compacted.get("compactedToolIds"):
-                what = "results of tools that were compacted, expected what the model saw of them"
-                raise RecordError("missing", line.where, what, fix=_LEAVE)
+                what = "results of tools that were compacted"
+                fix = "leave these calls out (--on-error skip)"
+                raise RecordError("missing", line.where, what, "what the model saw of them", fix)
             if message is None or index in done:
                 continue
             if message.get("role") != "assistant":

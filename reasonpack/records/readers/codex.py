@@ -28,8 +28,6 @@ _BY_MODEL = ("custom_tool_call", "local_shell_call", "web_search_call")
 _NOT_SENT = ("ghost_snapshot",)
 _BESIDE = ("phase", "internal_chat_message_metadata_passthrough")
 """Fields of items that do not belong to the message."""
-_NO_HISTORY = "the history that follows {} is not in the file, expected all that the model saw"
-_NO_HISTORY_FIX = "Leave these calls out (--on-error skip), or log the requests themselves."
 
 
 def is_mine(record: Mapping[str, Any]) -> bool:
@@ -108,8 +106,9 @@ class _Session:
             return
         lacking = ["missing tools"] + ([] if self.system else ["missing system"])
         if self.lost:
-            what = _NO_HISTORY.format(self.lost)
-            yield RecordError("missing", "", what, fix=_NO_HISTORY_FIX, where=self.where)
+            what = f"the history that follows {self.lost} is not in the file"
+            fix = "leave these calls out (--on-error skip), or log the requests themselves"
+            yield RecordError("missing", "", what, "all that the model saw", fix, self.where)
         else:
             yield draft_of(
                 [*self.system, *self.history],

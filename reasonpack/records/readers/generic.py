@@ -236,8 +236,8 @@ def _answers(own: Level) -> list[tuple[Answer, Role]]:
     found = _names_of_answers(fields)
     pair = [name for name in PAIR if name in found]
     if len(found) > 1 and found != pair:
-        what = f"{' and '.join(found)}, expected one of them"
-        raise RecordError("conflict", own.path, what, fix="Keep the one to train on.")
+        what, fix = " and ".join(found), "keep the one to train on"
+        raise RecordError("conflict", own.path, what, "one of them", fix)
     if pair:
         return [_of_pair(name, own) for name in pair]
     if not found:
@@ -274,14 +274,14 @@ def _of_pair(name: Role, own: Level) -> tuple[Answer, Role]:
     if isinstance(value, list):
         *before, last = value
         if before and before != own.fields.get("messages", own.fields.get("prompt")):
-            what = "messages before the answer that differ from the prompt, expected the same"
-            fix = "Write the messages that both answers have in common as messages."
-            raise RecordError("conflict", place.path, what, fix=fix)
+            what = "messages before the answer that differ from the prompt"
+            fix = "write the messages that both answers have in common as messages"
+            raise RecordError("conflict", place.path, what, "the same", fix)
         value, place = last, place.item(len(before))
     answers = candidate(value, place)
     if len(answers) != 1:
-        what = f"{len(answers)} answers, expected one"
-        raise RecordError("conflict", place.path, what, fix="Keep the one that was judged.")
+        what = f"{len(answers)} answers"
+        raise RecordError("conflict", place.path, what, "one", "keep the one that was judged")
     return answers[0], name
 
 
@@ -295,9 +295,9 @@ def _refuse_shared(own: Level) -> None:
     names += [*TOKEN_NAMES["advantages"], *VALUE_NAMES["reward"], "tokens"]
     for name in names:
         if not is_absent(own.fields.get(name)):
-            what = "a value of one answer in a call with several, expected it in each answer"
-            fix = f"Write candidates, a list of objects with message and {name}."
-            raise RecordError("conflict", step(own.path, name), what, fix=fix)
+            what = "a value of one answer in a call with several"
+            fix = f"write candidates, a list of objects with message and {name}"
+            raise RecordError("conflict", step(own.path, name), what, "it in each answer", fix)
 
 
 def _add_answer(draft: CallDraft, answer: Answer) -> None:
@@ -320,10 +320,9 @@ def _refuse_unseen(draft: CallDraft, asked: Sequence[Level], answer: Answer | No
     refuse_changes([*asked, *(answer.levels if answer else ())])
     raw_prompt = draft.place("prompt").endswith("request.prompt") and isinstance(draft.prompt, str)
     if answer and (answer.is_raw or raw_prompt):
-        what = "a text prompt of a completion endpoint, which holds the tokens of the chat "
-        what += "template, expected messages or token ids"
-        fix = "Log the messages, or the ids of prompt and completion (return_token_ids in vLLM)."
-        raise RecordError("content", draft.place("prompt"), what, fix=fix)
+        what = "a text prompt of a completion endpoint, which holds the tokens of the chat template"
+        fix = "log the messages, or the ids of prompt and completion (return_token_ids in vLLM)"
+        raise RecordError("content", draft.place("prompt"), what, "messages or token ids", fix)
     stops = any(not is_absent(each.get(name)) for each in asked for name in STOPS)
     last = draft.answer[-1] if draft.answer else None
     if stops and isinstance(last, dict) and last.get("finish_reason") == "stop":

@@ -109,7 +109,7 @@ class Level(Place, frozen=True):
         return self.fields.get(name) if name in self.read else None
 
 
-_KEPT_MASK = "Keep the one that is 0 for every token that is not to be trained."
+_KEPT_MASK = "keep the one that is 0 for every token that is not to be trained"
 
 
 def found_in(levels: Iterable[Level], names: Sequence[str]) -> tuple[str, Any] | None:
@@ -133,9 +133,9 @@ def found_in(levels: Iterable[Level], names: Sequence[str]) -> tuple[str, Any] |
                 continue
             path = step(each.path, name)
             if found and not _same(found[1], value):
-                what = f"differs from {found[0]}, which means the same, expected the same value"
-                kept = _KEPT_MASK if "loss_mask" in names else "Keep one of the two."
-                raise RecordError("conflict", path, what, fix=kept)
+                what = f"differs from {found[0]}, which means the same"
+                fix = _KEPT_MASK if "loss_mask" in names else "keep one of the two"
+                raise RecordError("conflict", path, what, "the same value", fix)
             found = found or (path, value)
     return found
 
@@ -176,16 +176,16 @@ def add_sequence(draft: CallDraft, levels: Sequence[Level]) -> None:
     path, ids = tokens
     length = found_in(levels, ("response_length",))
     if not length:
-        what = "ids of prompt and completion without response_length, expected it"
-        fix = "Write how many of the last ids are the completion's as response_length."
-        raise RecordError("missing", path, what, fix=fix)
+        what = "ids of prompt and completion without response_length"
+        fix = "write how many of the last ids are the completion's as response_length"
+        raise RecordError("missing", path, what, "it", fix)
     size = typed(length[1], int, length[0])
     if type(size) is not int or not 0 <= size <= len(ids):
-        what = f"got {size}, expected at most the {len(ids):,} tokens that there are"
-        raise RecordError("conflict", length[0], what, fix="Log the length of the completion.")
+        what, expected = f"got {size}", f"at most the {len(ids):,} tokens that there are"
+        raise RecordError("conflict", length[0], what, expected, "log the length of the completion")
     if taken := [kind for kind in ("prompt_ids", "completion_ids") if kind in draft.tokens]:
-        what = f"ids in addition to those of {draft.places[taken[0]]}, expected them once"
-        raise RecordError("conflict", path, what, fix="Keep one of the two.")
+        what = f"ids in addition to those of {draft.places[taken[0]]}"
+        raise RecordError("conflict", path, what, "them once", "keep one of the two")
     cut = len(ids) - size
     draft.tokens |= {"prompt_ids": ids[:cut], "completion_ids": ids[cut:]}
     draft.places |= {"prompt_ids": path, "completion_ids": f"{path}[-{size}:]"}
@@ -245,9 +245,9 @@ def _unread_in(each: Level, texts: Texts) -> Iterator[Field]:
     for key in sorted(numbers):
         place = each.below(str(key))
         if key == "attention_mask" and 0 in fields[key] and place.name not in each.reading.ignored:
-            what = "a 0, which marks padding, expected ids without padding"
-            fix = "Log the ids that the model saw and wrote, without padding."
-            raise RecordError("content", place.path, what, fix=fix)
+            what = "a 0, which marks padding"
+            fix = "log the ids that the model saw and wrote, without padding"
+            raise RecordError("content", place.path, what, "ids without padding", fix)
         near = named_like(key, _TOKENS)
         near = "" if fields.get(near) else near
         yield Field(_qualified(place.name), place.path, refused=True, near=near)

@@ -51,9 +51,9 @@ def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
     if _NO_CHAT.search(str(record["call_type"])):
         return []
     if _REDACTED in str(record["messages"])[:200]:
-        what = "messages that the proxy left out of the log, expected what the model was sent"
-        fix = "Log with turn_off_message_logging: false, or leave the record out."
-        raise RecordError("missing", "messages", what, fix=fix)
+        what = "messages that the proxy left out of the log"
+        fix = "log with turn_off_message_logging: false, or leave the record out"
+        raise RecordError("missing", "messages", what, "what the model was sent", fix)
     if record.get("status") == "failure" and is_absent(record.get("response")):
         record = {**record, "response": {"error": record.get("error_str") or "failure"}}
     return [*calls_of(record, Place(reading), request="model_parameters", passed=_PASSED)]

@@ -70,9 +70,9 @@ def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
         return [*_rollout(record, reading)]
     version = record.get("schema_version", _VERSION)
     if type(version) is not int or not 1 <= version <= _VERSION:
-        what = f"got {str(version)[:30]}, expected a record of version {_VERSION}"
-        fix = "Read it with a reasonpack that knows it, or write it in that version."
-        raise RecordError("type", "schema_version", what, fix=fix)
+        what = f"got {str(version)[:30]}"
+        fix = "read it with a reasonpack that knows it, or write it in that version"
+        raise RecordError("type", "schema_version", what, f"a record of version {_VERSION}", fix)
     found = [*calls_of(record, Place(reading), passed=_ENTRY)]
     for each in found:
         # The prompt is logged only as ids.

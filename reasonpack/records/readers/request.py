@@ -11,7 +11,7 @@ rendered as the model saw them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -29,34 +29,35 @@ PROMPTS = ("messages", "prompt", "input")
 """Names of the field that holds the prompt."""
 _IDS = ("prompt_token_ids", "token_ids", "input_ids")
 """Names of the field of a request that holds the token ids of the prompt."""
-_ONE = "expected one prompt"
-_HISTORY = "the conversation that it names is not in the log, expected all that the model saw"
-_HISTORY_FIX = "Log the whole input of each request, or the ids of prompt and completion."
-_CHANGES: Mapping[str, tuple[tuple[object, ...], str, str]] = {
-    "previous_response_id": ((), _HISTORY, _HISTORY_FIX),
-    "conversation": ((), _HISTORY, _HISTORY_FIX),
+_HISTORY = (
+    "the conversation that it names is not in the log",
+    "all that the model saw",
+    "log the whole input of each request, or the ids of prompt and completion",
+)
+_LOG_IDS = "log the ids of prompt and completion, or leave the call out"
+_CHANGES = {
+    "previous_response_id": _HISTORY,
+    "conversation": _HISTORY,
     "chat_template": (
-        (),
-        "a chat template of the request's own, expected the one that the run is given",
-        "Pack such calls by themselves with --chat-template, and leave the field out.",
+        "a chat template of the request's own",
+        "the one that the run is given",
+        "pack such calls by themselves with --chat-template, and leave the field out",
     ),
     "documents": (
-        (),
-        "documents for the chat template, expected all that the model saw in messages",
-        "Write them as chat_template_kwargs.documents.",
+        "documents for the chat template",
+        "all that the model saw in messages",
+        "write them as chat_template_kwargs.documents",
     ),
     "continue_final_message": (
-        (False,),
-        "an answer that continues the last message of the prompt, expected its own message",
-        "Log the ids of prompt and completion, or leave the call out.",
+        "an answer that continues the last message of the prompt",
+        "its own message",
+        _LOG_IDS,
     ),
-    "add_generation_prompt": (
-        (True,),
-        "a prompt without its generation prompt, expected one with it",
-        "Log the ids of prompt and completion, or leave the call out.",
-    ),
+    "add_generation_prompt": ("a prompt without its generation prompt", "one with it", _LOG_IDS),
 }
-"""Options that change what the model sees: the values that do not, the fault, and the fix."""
+"""Options that change what the model sees: the fault, what was expected, and the fix."""
+_HARMLESS = {"continue_final_message": False, "add_generation_prompt": True}
+"""Values of these that change nothing."""
 STOPS = ("stop", "stop_token_ids")
 """Options that make the service stop where the model wrote no stop token."""
 EFFORT = ("reasoning_effort", "reasoning")
@@ -83,14 +84,14 @@ def add_prompt(draft: CallDraft, levels: Sequence[Level]) -> None:
                 path, value = f"{path}.token_ids", value["token_ids"]
             if is_absent(value) or isinstance(value, dict):
                 if name == "prompt" and value and "id" in value:
-                    raise RecordError("content", path, _HISTORY, fix=_HISTORY_FIX)
+                    raise RecordError("content", path, *_HISTORY)
                 continue
             is_ids = isinstance(value, list) and set(map(type, value)) == {int}
             kind = "prompt_ids" if is_ids else "prompt"
             before = draft.tokens.get(kind) if is_ids else draft.prompt
             if before not in (None, value):
-                what = f"differs from {draft.places[kind]}, {_ONE}"
-                raise RecordError("conflict", path, what, fix="Keep the one that was sent.")
+                what, fix = f"differs from {draft.places[kind]}", "keep the one that was sent"
+                raise RecordError("conflict", path, what, "one prompt", fix)
             draft.places.setdefault(kind, path)
             if is_ids:
                 draft.tokens[kind] = value
@@ -116,8 +117,8 @@ def add_context(draft: CallDraft, levels: Sequence[Level]) -> None:
     add_found(draft, draft.context, {name: (name,) for name in CONTEXT_FIELDS}, levels)
     if instructions := found_in(levels, ("instructions",)):
         if draft.context.get("system", instructions[1]) != instructions[1]:
-            what = f"differs from {draft.places['system']}, expected one system text"
-            raise RecordError("conflict", instructions[0], what, fix="Keep one of the two.")
+            what, expected = f"differs from {draft.places['system']}", "one system text"
+            raise RecordError("conflict", instructions[0], what, expected, "keep one of the two")
         draft.places["system"], draft.context["system"] = instructions
     for each in levels:
         _add_extra(draft, each)
@@ -180,8 +181,8 @@ def _add_variables(draft: CallDraft, variables: object, path: str) -> None:
         draft.context["chat_template_kwargs"] = {**variables, **held}
         draft.places.setdefault("chat_template_kwargs", path)
     if differs:
-        what = f"differs from {draft.place('chat_template_kwargs')}, expected the same"
-        raise RecordError("conflict", path, what, fix="Keep one of the two.")
+        what = f"differs from {draft.place('chat_template_kwargs')}"
+        raise RecordError("conflict", path, what, "the same", "keep one of the two")
 
 
 def refuse_changes(levels: Sequence[Level]) -> None:
@@ -192,6 +193,5 @@ def refuse_changes(levels: Sequence[Level]) -> None:
     """
     for each in levels:
         for name in present(each.fields, _CHANGES):
-            harmless, what, fix = _CHANGES[name]
-            if name in each.read and each.fields[name] not in harmless:
-                raise RecordError("content", step(each.path, name), what, fix=fix)
+            if name in each.read and each.fields[name] != _HARMLESS.get(name):
+                raise RecordError("content", step(each.path, name), *_CHANGES[name])

@@ -40,8 +40,8 @@ def way_to(
         before = at.get(above) if isinstance(above, str) else None
         ahead = before is not None and before >= way[-1] and way[-1] not in to
         if before is None or ahead or len(way) == len(lines):
-            what = f"the parent of {lines[way[-1]].where} does not come before it, expected it to"
-            fix = "Give the whole file, or leave these calls out (--on-error skip)."
-            raise RecordError("missing", parent, what, fix=fix)
+            what = f"the parent of {lines[way[-1]].where} does not come before it"
+            fix = "give the whole file, or leave these calls out (--on-error skip)"
+            raise RecordError("missing", parent, what, "each after its parent", fix)
         way.append(before)
     return way[::-1]

@@ -120,9 +120,9 @@ def _way(nodes: list[Level], last: int) -> list[int]:
     way = [last]
     while (parent := nodes[way[-1]].fields.get("parent")) is not None:
         if type(parent) is not int or not 0 <= parent < way[-1]:
-            what = f"got {str(parent)[:30]}, expected the index of a node before this one"
-            fix = "Write null for a root, or the index of the message before this one."
-            raise RecordError("conflict", f"{nodes[way[-1]].path}.parent", what, fix=fix)
+            what, expected = f"got {str(parent)[:30]}", "the index of a node before this one"
+            fix = "write null for a root, or the index of the message before this one"
+            raise RecordError("conflict", f"{nodes[way[-1]].path}.parent", what, expected, fix)
         way.append(parent)
     return way[::-1]
 
@@ -132,8 +132,9 @@ def _add_tokens(draft: CallDraft, node: Level, ids: list[NDArray[np.int32]]) -> 
     own, fields, path = ids[-1], node.fields, node.path
     mask = typed(fields.get("mask") or [], list[bool], f"{path}.mask")
     if len(mask) != own.size:
-        what = f"a list of {len(mask):,}, expected a flag for each of the {own.size:,} token_ids"
-        raise RecordError("conflict", f"{path}.mask", what, fix="Log both of the same tokens.")
+        what = f"a list of {len(mask):,}"
+        expected = f"a flag for each of the {own.size:,} token_ids"
+        raise RecordError("conflict", f"{path}.mask", what, expected, "log both of the same tokens")
     sampled = np.flatnonzero(np.array(mask, np.bool_))
     first, stop = (int(sampled[0]), int(sampled[-1]) + 1) if sampled.size else (own.size, own.size)
     whole = np.concatenate(ids)
@@ -150,9 +151,9 @@ def _add_tokens(draft: CallDraft, node: Level, ids: list[NDArray[np.int32]]) -> 
             continue
         values = typed(values, list[Any], f"{path}.{kind}")
         if len(values) != sampled.size:
-            what = f"a list of {len(values):,}, expected one for each of the {sampled.size:,} "
-            what += "tokens that mask says were sampled"
-            raise RecordError("conflict", f"{path}.{kind}", what, fix="Log both of one call.")
+            what = f"a list of {len(values):,}"
+            expected = f"one for each of the {sampled.size:,} tokens that mask says were sampled"
+            raise RecordError("conflict", f"{path}.{kind}", what, expected, "log both of one call")
         spread: list[Any] = [0.0] * (stop - first)
         for at, value in zip(sampled.tolist(), values, strict=True):
             spread[at - first] = value
@@ -166,9 +167,9 @@ def _refuse_weights(node: Level, sampled: NDArray[np.intp]) -> None:
         streams, dict[str, list[float]], f"{node.path}.loss_weights"
     ).items():
         if any(at >= len(weights) or weights[at] != 1 for at in sampled.tolist()):
-            what = f"weights {name!r} of single tokens, expected 1 for all that were sampled"
-            fix = f"Pass --ignore-fields {node.name}.loss_weights to train all with weight 1."
-            raise RecordError("weight", f"{node.path}.loss_weights", what, fix=fix)
+            what, expected = f"weights {name!r} of single tokens", "1 for all that were sampled"
+            fix = f"pass --ignore-fields {node.name}.loss_weights to train all with weight 1"
+            raise RecordError("weight", f"{node.path}.loss_weights", what, expected, fix)
 
 
 def _finished(message: dict[str, Any], trace: Mapping[str, Any], node: int) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def test_claude_code_with_hidden_reasoning() -> None:
     calls, (error,) = read(found)
     assert len(calls) == 3
     assert (error.reason, error.where) == ("hidden-reasoning", "x:16")
-    assert str(error).endswith("Or leave these calls out (--on-error skip).")
+    assert str(error).endswith("; or leave these calls out (--on-error skip).")
 
 
 def test_claude_code_with_messages_that_a_compaction_kept() -> None:
@@ -146,7 +146,7 @@ def test_what_a_compaction_kept_and_the_file_does_not_hold_is_refused() -> None:
     found[10]["compactMetadata"] = {"preservedSegment": segment}
     calls, (error,) = read(found)
     assert ([call.id for call in calls], error.where) == (["msg_1", "msg_2", "msg_5"], "x:16")
-    assert "Give the whole file" in error.fix
+    assert "give the whole file" in error.fix
 
 
 def test_messages_that_waited_and_commands_are_sent() -> None:

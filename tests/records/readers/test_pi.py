@@ -61,9 +61,7 @@ def test_an_entry_whose_parent_stands_behind_it_is_refused() -> None:
     found[3]["parentId"] = "e4"
     calls, refused = read(found)
     assert not calls
-    assert {error.what for error in refused} == {
-        "the parent of x:4 does not come before it, expected it to"
-    }
+    assert {error.what for error in refused} == {"the parent of x:4 does not come before it"}
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_a_line_whose_parent_is_not_there_ends_its_calls_alone(name: str) -> Non
     found = lines(name)
     at = next(i for i, each in enumerate(found) if each.get("uuid", each.get("id")) in ("u1", "e1"))
     calls, refused = read([*found[:at], *found[at + 1 :]])
-    assert "does not come before it, expected it to" in str(refused[0])
+    assert "does not come before it, expected each after" in str(refused[0])
     assert bool(calls) == (name == "claude_code")
 
 
