@@ -99,8 +99,8 @@ def find_messages(
     at, count = before.ends[kept - 1] if kept else (0, 0)
     spans, ends = list(before.spans[:count]), list(before.ends[:kept])
     own = {index: written.of(index) for index in range(max(kept - 1, 0), len(messages))}
-    stops = [each[1] for each in own.values() if each]
-    most = len(prompt) - len(behaviour.prompt_opener)
+    most = len(prompt.removesuffix(behaviour.prompt_opener))
+    stops = [*(each[1] for each in own.values() if each), most]
     for index, message in enumerate(messages[kept:], kept):
         start, stop = own[index] or (max(at, _end_of_results(messages, index, written)), -1)
         if start > at:  # the rest of a message that was searched for, or template text

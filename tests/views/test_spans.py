@@ -156,6 +156,14 @@ def test_a_message_that_is_not_shown_is_not_found_in_a_later_one() -> None:
     assert [message for _, message in found if message in {2, 3}] == [3]
 
 
+def test_a_message_that_is_not_shown_is_not_found_in_what_the_prompt_opens() -> None:
+    story = (user("A"), Message("developer", "<think>"), answer("B", "R"))
+    (view,) = views(rendering("thinking_prompt"), *story)
+    stops = [span.stop for span in view.spans]
+    assert stops == sorted(stops)
+    assert spans_of(view)[-2:] == [("<think>\nR\n</think>\n\n", "t", 2), ("B<|im_end|>", "r_out", 2)]
+
+
 def test_how_many_answers_there_are_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor whether what was written is written again."""
     story = [user("user"), answer("user", "R")] * (WORTH_A_MEMO + 1)
