@@ -23,7 +23,7 @@ from reasonpack.rows.forest import LaidOut, plant
 from reasonpack.rows.sample import write
 from reasonpack.run.context import Context
 from reasonpack.run.length import LeftOut
-from reasonpack.run.stages import stage, staged
+from reasonpack.run.stages import stage
 from reasonpack.run.weights import weighed
 from reasonpack.run.work import Work, ids_of_copies
 from reasonpack.templates.limits import ready_for_bounds
@@ -80,8 +80,8 @@ class Chats(Work[Record]):
         """Build the views of a conversation, and cut each before the next, to save memory."""
         waiting, cutter = _Waiting(self.position, record, conversation, times), Cutter(self.pieces)
         rendering, train_on = self.context.rendering(conversation), self.options.train_on
-        with ready_for_bounds():
-            for view in staged("render", each_view(conversation, rendering, train_on=train_on)):
+        with stage("render"), ready_for_bounds():
+            for view in each_view(conversation, rendering, train_on=train_on):
                 note, number = note_on(view)
                 waiting.notes[note] += number
                 if isinstance(view, str):

@@ -72,7 +72,8 @@ class Memo:
         """Replace the conversation; texts of messages that are in both are kept."""
         self._ids = [*map(id, items)]
         self._place = dict(zip(self._ids, range(len(items)), strict=True))
-        self._kept.update(zip(self._ids, items, strict=True))  # so that no id is reused
+        if self._sites:
+            self._kept.update(zip(self._ids, items, strict=True))  # so that no id is reused
 
     def render(self, pieces: Iterable[str]) -> str:
         """Join the pieces of a rendering, and set `written`."""

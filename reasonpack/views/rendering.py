@@ -83,7 +83,7 @@ def each_rendering(
 
     new = stories[0][past.common if past else 0 :]
     new = [message["tool_calls"] for message in new if "tool_calls" in message]
-    kept = template.json_texts([tools, new])
+    kept = template.json_texts([tools, new]) if tools or new else {}
     for index in answers:
         variables = _variables(conversation, index, rendering)
         render = partial(template.render, tools=tools, kwargs=variables, json_texts=kept)
@@ -118,7 +118,7 @@ def _prompt(
     for number, story in enumerate(stories):
         memo = memo_of(number, story) if rendering.template.sites else None
         prompt = render(story[:index], add_generation_prompt=True, memo=memo)
-        if not closes_reasoning(prompt, rendering.behaviour):
+        if story is stories[-1] or not closes_reasoning(prompt, rendering.behaviour):
             break
     return story, memo, prompt, memo.written if memo else MessagePlaces()
 

@@ -161,7 +161,10 @@ def test_a_message_that_is_not_shown_is_not_found_in_what_the_prompt_opens() -> 
     (view,) = views(rendering("thinking_prompt"), *story)
     stops = [span.stop for span in view.spans]
     assert stops == sorted(stops)
-    assert spans_of(view)[-2:] == [("<think>\nR\n</think>\n\n", "t", 2), ("B<|im_end|>", "r_out", 2)]
+    assert spans_of(view)[-2:] == [
+        ("<think>\nR\n</think>\n\n", "t", 2),
+        ("B<|im_end|>", "r_out", 2),
+    ]
 
 
 def test_how_many_answers_there_are_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
