@@ -29,7 +29,8 @@ from reasonpack.views.completion import closes_reasoning
 from reasonpack.views.earlier_calls import Past, Story, same_beginning
 
 WORTH_A_MEMO = 20
-"""Least number of views for which a memo is used: its gain grows with the number's square."""
+"""Least number of views, or of messages of a call that no earlier one begins with, for which a memo
+is used: its gain grows with the square of the views."""
 
 
 class Rendering(Struct, frozen=True):
@@ -70,8 +71,9 @@ def each_rendering(
     """
     template, tools = rendering.template, past.tools if past else conversation.tools
     stories = _stories(conversation.messages, rendering.behaviour, past)
-    remembers = past is not None or len(answers) >= WORTH_A_MEMO
-    memos = past.memos if past else {}
+    goes_on = past is not None and past.common > 0
+    remembers = goes_on or len(conversation.messages if past else answers) >= WORTH_A_MEMO
+    memos = past.memos if past and remembers else {}
 
     def memo_of(number: int, story: Story, variables: Mapping[str, Any]) -> Memo:
         key, items = (number, remembers and repr(variables)), [*story, *(tools or ())]
@@ -95,7 +97,7 @@ def each_rendering(
             whole = story[: index + 1] if last is None else [*story[:index], last]
             if memo and past:
                 memo.set_items([*whole, *(tools or ())])
-            full = render(whole, memo=memo if past or (last is None and remembers) else None)
+            full = render(whole, memo=memo if remembers and (past or last is None) else None)
         except RecordError as error:
             error.path = f"messages[0:{index + 1}]"
             raise

@@ -132,7 +132,7 @@ def is_call(record: object) -> bool:
     says_none = {*_SAY_NONE, *(("error",) if "request" in asked else ())} & record.keys()
     is_pair = all(isinstance(record.get(name), list) for name in PAIR)
     answered = bool(answers or says_none or record.get("error"))
-    return is_pair or bool(ids_in(record) or (answered and asked))
+    return is_pair or bool((answered and asked) or ids_in(record))
 
 
 def ids_in(record: Mapping[str, Any]) -> set[str]:
@@ -142,7 +142,7 @@ def ids_in(record: Mapping[str, Any]) -> set[str]:
     return {
         kind
         for kind in ("prompt_ids", "completion_ids")
-        if any(isinstance(record.get(name), list) for name in TOKEN_NAMES[kind])
+        if any(name in record and isinstance(record[name], list) for name in TOKEN_NAMES[kind])
     }
 
 
