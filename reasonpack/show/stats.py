@@ -70,6 +70,51 @@ class _Found:
         self.costs = Costs()
         self.tokens_by_kind = np.zeros(len(Kind), np.int64)
 
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Add a batch; tokens and segments are numbered from its start."""
+        table = Segments(batch)
+        row_start, total = table.row_start, int(table.length.sum())
+        row_samples = table.sizes("sample_start")
+        samples = table.flat("sample_start") + np.repeat(row_start, row_samples)
+        segments, segment_lengths = table.start + row_start[table.row], table.end - table.start
+        sample_lengths = np.diff(samples, append=total)
+        sample_of = np.searchsorted(samples, segments, side="right") - 1
+        kinds = table.flat("segment_kind")
+        trained = table.flat("labels") != IGNORE
+        before = np.append(np.cumsum(trained) - trained, trained.sum())
+        in_segment = np.diff(before[[*segments, total]])
+
+        def per_sample(weights: NDArray[Any]) -> NDArray[Any]:
+            return np.bincount(sample_of, weights, minlength=len(samples))
+
+        answers = _answer_numbers(table)
+        pairs, pair_of = np.unique(np.stack([sample_of, answers]), axis=1, return_inverse=True)
+        thought, answered = (
+            np.bincount(pair_of.ravel(), in_segment * which, pairs.shape[1]).astype(np.int64)
+            for which in (kinds == Kind.REASONING, kinds != Kind.REASONING)
+        )
+        is_trained = thought + answered > 0
+        reasoning = per_sample(segment_lengths * (kinds == Kind.REASONING))
+        values = {
+            "row_length": table.length,
+            "row_cost": np.add.reduceat(table.seen, row_start) if total else table.length,
+            "samples_in_row": row_samples,
+            "sample_length": sample_lengths,
+            "turns": np.bincount(pairs[0, is_trained], minlength=len(samples)),
+            "reasoning_length": thought[is_trained],
+            "response_length": answered[is_trained],
+            "branches": per_sample(table.until == table.end).astype(np.int64),
+            "reasoning_share": reasoning / np.maximum(sample_lengths, 1),
+        }
+        if "call_sample" in batch.schema.names:
+            values["calls"] = _calls_in_samples(table, row_samples)
+        for name, each in values.items():
+            self.values.setdefault(name, []).append(each)
+        self.trained_tokens += int(trained.sum())
+        self.costs += count(table)
+        by_kind = np.bincount(kinds, segment_lengths, minlength=len(Kind))
+        self.tokens_by_kind += by_kind.astype(np.int64)
+
     def joined(self, name: str) -> NDArray[Any]:
         """Return the values of a name, all batches joined."""
         return np.concatenate([np.zeros(0, np.int64), *self.values.get(name, ())])
@@ -88,58 +133,13 @@ def gather(directory: Place) -> Stats:
         place = place_of(directory, shard.path)
         with fetched(str(place)) as path:
             for batch in read_shard(Path(path)):
-                _read_batch(batch, found)
+                found.add(batch)
                 rows += batch.num_rows
                 tokens += int(found.values["row_length"][-1].sum())
         _check_equal(public_name(place), "rows", rows, shard.rows)
         _check_equal(public_name(place), "tokens", tokens, shard.tokens)
     _check_sums(public_name(directory), manifest, found)
     return Stats(manifest, found.costs, _distributions(found, manifest))
-
-
-def _read_batch(batch: pa.RecordBatch, found: _Found) -> None:
-    """Add a batch to `found`; tokens and segments are numbered from the start of the batch."""
-    table = Segments(batch)
-    row_start, total = table.row_start, int(table.length.sum())
-    row_samples = table.sizes("sample_start")
-    samples = table.flat("sample_start") + np.repeat(row_start, row_samples)
-    segments, segment_lengths = table.start + row_start[table.row], table.end - table.start
-    sample_lengths = np.diff(samples, append=total)
-    sample_of = np.searchsorted(samples, segments, side="right") - 1
-    kinds = table.flat("segment_kind")
-    trained = table.flat("labels") != IGNORE
-    in_segment = np.diff(np.append(np.cumsum(trained) - trained, trained.sum())[[*segments, total]])
-
-    def per_sample(weights: NDArray[Any]) -> NDArray[Any]:
-        return np.bincount(sample_of, weights, minlength=len(samples))
-
-    answers = _answer_numbers(table)
-    pairs, pair_of = np.unique(np.stack([sample_of, answers]), axis=1, return_inverse=True)
-    thought, answered = (
-        np.bincount(pair_of.ravel(), in_segment * which, minlength=pairs.shape[1]).astype(np.int64)
-        for which in (kinds == Kind.REASONING, kinds != Kind.REASONING)
-    )
-    is_trained = thought + answered > 0
-    reasoning = per_sample(segment_lengths * (kinds == Kind.REASONING))
-    values = {
-        "row_length": table.length,
-        "row_cost": np.add.reduceat(table.seen, row_start) if total else table.length,
-        "samples_in_row": row_samples,
-        "sample_length": sample_lengths,
-        "turns": np.bincount(pairs[0, is_trained], minlength=len(samples)),
-        "reasoning_length": thought[is_trained],
-        "response_length": answered[is_trained],
-        "branches": per_sample(table.until == table.end).astype(np.int64),
-        "reasoning_share": reasoning / np.maximum(sample_lengths, 1),
-    }
-    if "call_sample" in batch.schema.names:
-        values["calls"] = _calls_in_samples(table, row_samples)
-    for name, each in values.items():
-        found.values.setdefault(name, []).append(each)
-    found.trained_tokens += int(trained.sum())
-    found.costs += count(table)
-    by_kind = np.bincount(kinds, segment_lengths, minlength=len(Kind))
-    found.tokens_by_kind += by_kind.astype(np.int64)
 
 
 def _answer_numbers(table: Segments) -> NDArray[np.int64]:

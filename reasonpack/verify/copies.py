@@ -192,10 +192,13 @@ def _set_times(
         inputs = range(begin, begin + share.files)
         own = [each for each in found if each.content[:1] == CHAT and not each.repeated]
         own += [each for each in found if each.unread and not depends]
-        _share_out([each for each in own if each.input in inputs], share)
+        own = [each for each in own if each.input in inputs]
+        for each, times in zip(own, _shared_out(own, share), strict=True):
+            each.times = times
         begin += share.files
     if options.sample is not None:
-        _sample(found, options.sample)
+        for each, times in zip(found, _sampled(found, options.sample), strict=True):
+            each.times = times
     # Where records are drawn, one that cannot be read may change what is drawn of all others.
     hangs = drawn and not all(each.content for each in found)
     for each, said in zip(found, index, strict=False):
@@ -242,10 +245,10 @@ def _content(said: bytes, flag: bytes = CHAT) -> bytes:
     return flag + hashlib.sha256(said).digest()[:16]
 
 
-def _share_out(chats: Sequence[Copies], share: Share) -> None:
-    """Set how often each chat of an input argument is packed, by the argument's share."""
+def _shared_out(chats: Sequence[Copies], share: Share) -> list[int]:
+    """Return how often each chat of an input argument is packed, by the argument's share."""
     if not chats or (share.conversations is None and share.repeat == 1):
-        return
+        return [each.times for each in chats]
     drawn = [hashlib.sha256(b"share" + each.content).digest() for each in chats]
     order = sorted(range(len(chats)), key=lambda at: (drawn[at], at))
     more = order[: (share.conversations or 0) % len(chats)]
@@ -253,14 +256,12 @@ def _share_out(chats: Sequence[Copies], share: Share) -> None:
         rest = int((share.repeat - int(share.repeat)) * 2**64)
         more = [at for at in order if int.from_bytes(drawn[at][:8], "big") < rest]
     whole = int(share.repeat) if share.conversations is None else share.conversations // len(chats)
-    for each in chats:
-        each.times = whole
-    for at in more:
-        chats[at].times += 1
+    drawn_again = {*more}
+    return [whole + (at in drawn_again) for at in range(len(chats))]
 
 
-def _sample(found: Sequence[Copies], count: int) -> None:
-    """Draw `count` of all copies, and set `times` accordingly."""
+def _sampled(found: Sequence[Copies], count: int) -> list[int]:
+    """Draw `count` of all copies; return how often each is packed."""
     drawn = []
     before: Counter[bytes] = Counter()
     for at, each in enumerate(found):
@@ -268,6 +269,5 @@ def _sample(found: Sequence[Copies], count: int) -> None:
             text = b"sample%s %d %d" % (each.content, before[each.content], copy)
             drawn.append((hashlib.sha256(text).digest(), at))
         before[each.content] += 1
-        each.times = 0
-    for _, at in sorted(drawn)[:count]:
-        found[at].times += 1
+    times = Counter(at for _, at in sorted(drawn)[:count])
+    return [times[at] for at in range(len(found))]

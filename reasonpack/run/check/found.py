@@ -59,6 +59,17 @@ class Findings(Struct):
     faults: dict[str, Group] = field(default_factory=dict)
     suspects: dict[str, Group] = field(default_factory=dict)
 
+    def add(self, read: Read, faults: Iterator[Fault], *, known: bool) -> None:
+        """Add faults of a document, whose chat is known or not."""
+        groups = self.faults if known else self.suspects
+        for fault in faults:
+            group = groups.setdefault(fault.code, Group())
+            group.places += 1
+            group.tokens += fault.stop - fault.start
+            if not group.example:
+                group.where, group.token = read.document.where, fault.start
+                group.example, group.expected = list(_around(read, fault)), fault.expected
+
 
 def check_tokens(files: Sequence[Place], chats: Sequence[str], options: Options) -> Findings:
     """Check files of tokens, and compare them with the chats that they were made of, if given.
@@ -74,51 +85,45 @@ def check_tokens(files: Sequence[Place], chats: Sequence[str], options: Options)
     for document in chain.from_iterable(map(documents, files)):
         findings.tokens += len(document.ids)
         findings.trained += int(document.trained.sum())
-        for read, chat in _chats_of(reader.read(document), reader, compared, findings):
+        read = reader.read(document)
+        chat = compared.find(read) if compared else None
+        starts = _further_chats(read, chat, reader, compared)
+        joined = (Fault("joined", at, at + 1) for at in starts if document.trained[at:].any())
+        findings.add(read, joined, known=chat is not None)
+        for part, own in _parts(read, chat, starts, reader, compared):
             findings.documents += 1
-            if compared and chat is not None:
-                findings.found += 1
-                trained = compared.answers(read, chat)
-                before = findings.answers.get(chat, trained)
-                findings.answers[chat] = [*map(or_, before, trained)]
-                _add(findings.faults, read, compared.faults(read, chat))
-            else:
-                _add(findings.suspects, read, reader.suspects(read))
+            if compared is None or own is None:
+                findings.add(part, reader.suspects(part), known=False)
+                continue
+            findings.found += 1
+            trained = compared.answers(part, own)
+            before = findings.answers.get(own, trained)
+            findings.answers[own] = [*map(or_, before, trained)]
+            findings.add(part, compared.faults(part, own), known=True)
     return findings
 
 
-def _chats_of(
-    read: Read, reader: Reader, compared: Compared | None, findings: Findings
-) -> Iterator[tuple[Read, int | None]]:
-    """Divide a document where further chats begin in it; yield each part and its chat, if known.
-
-    Further chats whose tokens are trained are added to `findings` as faults.
-    """
-    document = read.document
-    chat = compared.find(read) if compared else None
-    begins = set() if reader.begin is None else {*np.flatnonzero(document.ids == reader.begin)}
+def _further_chats(
+    read: Read, chat: int | None, reader: Reader, compared: Compared | None
+) -> list[int]:
+    """Return the tokens at which further chats begin in a document, most of which is `chat`."""
+    begins = set() if reader.begin is None else {*np.flatnonzero(read.document.ids == reader.begin)}
     if compared and chat is not None:
         begins |= {*compared.begins(read, chat)}
     # Of two such tokens in a row the second one is superfluous and begins no chat.
-    starts = [int(at) for at in sorted(begins - {0}) if at - 1 not in begins]
+    return [int(at) for at in sorted(begins - {0}) if at - 1 not in begins]
+
+
+def _parts(
+    read: Read, chat: int | None, starts: Sequence[int], reader: Reader, compared: Compared | None
+) -> Iterator[tuple[Read, int | None]]:
+    """Divide a document at `starts`; yield each part and its chat, if known."""
     if not starts:
         yield read, chat
         return
-    trained = (Fault("joined", at, at + 1) for at in starts if document.trained[at:].any())
-    _add(findings.suspects if chat is None else findings.faults, read, trained)
-    for start, stop in pairwise([0, *starts, len(document.ids)]):
-        part = reader.read(document.part(start, stop))
+    for start, stop in pairwise([0, *starts, len(read.document.ids)]):
+        part = reader.read(read.document.part(start, stop))
         yield part, compared.find(part) if compared else None
-
-
-def _add(groups: dict[str, Group], read: Read, faults: Iterator[Fault]) -> None:
-    for fault in faults:
-        group = groups.setdefault(fault.code, Group())
-        group.places += 1
-        group.tokens += fault.stop - fault.start
-        if not group.example:
-            group.where, group.token = read.document.where, fault.start
-            group.example, group.expected = list(_around(read, fault)), fault.expected
 
 
 def _around(read: Read, fault: Fault) -> Iterator[Run]:
