@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from copy import copy
+from functools import cache
 from itertools import chain
 
 import numpy as np
@@ -78,6 +79,7 @@ class CallGroups(Work[Group]):
         self.characters = 0
         self.planted: list[_Planted] = []
         self.forest = GroupForest()
+        self.said = cache(self._content)
 
     def read(self, each: Group, times: int) -> None:
         """Read a group; encode and write all waiting groups if their text is long."""
@@ -157,28 +159,19 @@ class CallGroups(Work[Group]):
         """
         seen: dict[tuple[str, int, int], list[Waiting]] = {}
         kept: dict[int, list[Waiting]] = {}
-        contents: dict[int, bytes] = {}
-        all_repeated = 0
-
-        def said(each: Waiting) -> bytes:
-            if id(each) not in contents:
-                contents[id(each)] = self._content(each)
-            return contents[id(each)]
-
+        repeated = 0
         for position, calls in group.calls.items():
             new: dict[tuple[str, int, int], Waiting] = {}
-            repeated = 0
             try:
                 long = self._too_long(calls)
                 for each in (each for each in calls if each.number not in long):
                     key = self._key(each)
                     there = [*seen.get(key, ()), *filter(None, [new.get(key)])]
-                    again = any(said(each) == said(other) for other in there)
+                    again = any(self.said(each) == self.said(other) for other in there)
                     if there and not again and key[0]:
                         what = f"{quoted(each.call.id)} is the id of another call of the group"
                         fix = "give each call an id of its own, or none"
-                        raise RecordError("conflict", "id", f"{what}", "one of its own", fix)
-                    repeated += again
+                        raise RecordError("conflict", "id", what, "one of its own", fix)
                     new |= {} if again else {key: each}
             except RecordError as error:
                 self._write_planted()
@@ -190,8 +183,8 @@ class CallGroups(Work[Group]):
             kept[position] = [*new.values()]
             for key, each in new.items():
                 seen.setdefault(key, []).append(each)
-            all_repeated += repeated
-        return kept, all_repeated
+            repeated += len(calls) - len(long) - len(new)
+        return kept, repeated
 
     def _too_long(self, calls: Sequence[Waiting]) -> dict[int, LeftOut]:
         """Return the calls of a record that are too long, by their number.

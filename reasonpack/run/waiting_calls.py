@@ -33,7 +33,7 @@ NOTES = {"kept missing-reasoning": "missing-reasoning", "kept nothing-to-train":
 """Notes on the views of chats that are called otherwise for calls."""
 
 
-class Waiting(Struct, frozen=True):
+class Waiting(Struct, frozen=True, eq=False):
     """A call that waits for its texts to be encoded.
 
     Attributes:
