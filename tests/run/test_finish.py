@@ -93,7 +93,7 @@ def test_calls_without_an_answer_are_named_where_nothing_is_packed(call: Call) -
     write("calls.jsonl", failed % b'{"error": {"message": "busy"}}')
     status, error = call("pack", "calls.jsonl")
     assert status == 1
-    assert "calls that failed, without an answer: 1\n" in error
+    assert "calls that failed, and are not trained: 1\n" in error
     assert "Error: out: no call to train among 1, expected " in error
     write("calls.jsonl", failed % b'{"error": {"message": "busy"}}' + failed % b'{"a": 1}')
     status, error = call("pack", "calls.jsonl", "--on-error", "skip", "--overwrite")
