@@ -71,6 +71,23 @@ def test_parts_do_not_change_a_byte(
     assert tree(tmp_path / "out") == expected
 
 
+def test_groups_laid_out_one_by_one_have_the_same_bytes(
+    sources: list[str], tmp_path: Path, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reasonpack.run.calls.WRITTEN_AT_ONCE", 0)
+    pack_files(sources, tmp_path / "out", SKIPPING, run=run())
+    assert tree(tmp_path / "out") == expected
+
+
+def test_errors_come_in_the_order_of_their_groups(tmp_path: Path) -> None:
+    """The sample of the first group is too long; in the second, two calls share an id."""
+    first = [with_ids([5, 6], [each] * 3) for each in (7, 8)]
+    second = [with_ids([5], [each], id="a", trace_id="u") for each in (7, 8)]
+    with pytest.raises(RecordError) as raised:
+        packed(tmp_path, [*first, *second], max_length=8, overlong="error")
+    assert raised.value.reason == "overlong"
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("lost", ["receipts/00001.json", "groups.index", "manifest.json"])
 def test_a_run_goes_on(
