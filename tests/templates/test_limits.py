@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import mmap
 import resource
 import signal
 import sys
@@ -126,6 +127,17 @@ def test_greedy_template_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
         rendered(doubling)
     monkeypatch.undo()
     assert len(bytearray(300 << 20)) == 300 << 20  # the limit is off again
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the memory limit needs Linux")
+def test_memory_that_others_take_meanwhile_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "HEADROOM", 256 << 20)
+    with limits.bounds("before"):
+        pass
+    with mmap.mmap(-1, 1 << 30):  # such as the stacks and heaps of threads that encode
+        time.sleep(0.02)
+        with limits.bounds("after"):
+            assert len(bytearray(100 << 20)) == 100 << 20
 
 
 @pytest.mark.parametrize("method", ["messages[k](1)", "(messages | attr(k))(1)"])
