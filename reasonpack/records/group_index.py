@@ -74,7 +74,7 @@ class Grouping(Struct, frozen=True):
 class Grouped(Struct, frozen=True):
     """A plan of groups: inputs, where their records can be looked up, their index, and units.
 
-    `new_bytes` is about the size of the records without the messages or ids that they repeat.
+    `text_bytes` is about the size of the records with text, without the messages that they repeat.
     """
 
     inputs: list[InputFile]
@@ -82,7 +82,7 @@ class Grouped(Struct, frozen=True):
     entries: Entries
     units: list[Unit]
     grouping: Grouping
-    new_bytes: int
+    text_bytes: int
 
     @property
     def groups(self) -> Groups:
@@ -99,7 +99,7 @@ def plan_groups(
     own_fields: Mapping[str, str] | None = None,
     unit_bytes: int,
     max_group_bytes: int = MAX_GROUP_BYTES,
-    see: Callable[[bytes, bytes], object] = lambda _line, _new: None,
+    see: Callable[[bytes, bytes], bool] = lambda _line, _new: True,
     folder: Path,
 ) -> Grouped:
     """Read all records, group them, and cut the groups into units.
@@ -111,7 +111,7 @@ def plan_groups(
             `auto` looks for no other one there.
         unit_bytes: size of a unit, roughly; no group is divided.
         max_group_bytes: most bytes of a group.
-        see: called with the line of each record, and the line without what an earlier one has.
+        see: gets each line, and what no earlier one has of it; returns whether it has text.
         folder: where to copy the records of files in which they cannot be looked up.
 
     Raises:
@@ -141,7 +141,7 @@ def plan_groups(
         sha256=hashlib.sha256(entries.tobytes()).hexdigest(),
     )
     units = _units(entries, bounds, upto, names, unit_bytes)
-    return Grouped(inputs, found.places, entries, units, grouping, groups.new_bytes)
+    return Grouped(inputs, found.places, entries, units, grouping, groups.text_bytes)
 
 
 class _GroupHashes:
@@ -154,16 +154,16 @@ class _GroupHashes:
         counts: by field, the number of records that have it.
         unfit: by field, the error for the first value that names no group.
         alone: number of records without a field.
-        new_bytes: as `Grouped` has it.
+        text_bytes: as `Grouped` has it.
     """
 
-    def __init__(self, see: Callable[[bytes, bytes], object]) -> None:
+    def __init__(self, see: Callable[[bytes, bytes], bool]) -> None:
         self._see, self._lines = see, RepeatedItems()
         self._file = -1
         self._fields: Sequence[str] = ()
         self.counts: Counter[str] = Counter()
         self.unfit: dict[str, UsageError] = {}
-        self.alone = self.new_bytes = 0
+        self.alone = self.text_bytes = 0
 
     def of_next_file(self, fields: Sequence[str]) -> GroupOf:
         """Begin the next file; its records are grouped by the first of `fields` that they have."""
@@ -174,8 +174,7 @@ class _GroupHashes:
 
     def _group_of(self, record: Record, number: int) -> bytes:
         new = self._lines.short(record.line)
-        self._see(record.line, new)
-        self.new_bytes += len(new)
+        self.text_bytes += len(new) if self._see(record.line, new) else 0
         if FILE in self._fields:
             return _hash("file", str(self._file))
         found: list[str] = []

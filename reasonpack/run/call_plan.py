@@ -206,6 +206,7 @@ class KeyColumns:
     >>> keys = KeyColumns()
     >>> line = b'{"prompt_ids": [1], "completion_ids": [2], "logprobs": [-0.5], "reward": null}'
     >>> keys.see(line, line)
+    False
     >>> sorted(keys.found)
     ['logprobs']
     """
@@ -236,8 +237,12 @@ class KeyColumns:
         }
         self._keys = _pattern([key for names, _ in looked_for.values() for key in names], b"")
 
-    def see(self, line: bytes, new: bytes) -> None:
-        """Search the next record, `line`, for keys; `new` is what no earlier record has of it."""
+    def see(self, line: bytes, new: bytes) -> bool:
+        """Search the next record, `line`, for keys; `new` is what no earlier record has of it.
+
+        Returns:
+            Whether it may have text: messages, or no token ids.
+        """
         for key in set(self._keys.findall(line if self._lacks_ids else new)):
             name = self._columns[key]
             if name in self.found or not self._patterns[name].search(line):
@@ -246,6 +251,7 @@ class KeyColumns:
                 self.found.add(name)
             else:
                 self._lacks_ids = True
+        return b'"role"' in new or not self._ids.search(line)
 
 
 def _pattern(names: Sequence[str], after: bytes) -> re.Pattern[bytes]:

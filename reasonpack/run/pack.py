@@ -207,7 +207,7 @@ def opened(
         with at_work(output, plan, known, indexes, own=own) as agreed:
             more = {"places": tuple(places), "stamps": stamps}
             if calls:
-                more |= {"sources": calls.groups.sources, "input_bytes": calls.new_bytes}
+                more |= {"sources": calls.groups.sources, "input_bytes": calls.text_bytes}
             yield agreed, Job.of(plan, output, **more)
 
 

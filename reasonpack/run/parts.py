@@ -67,7 +67,7 @@ def pack_units(
 def load_for_all(loaded: Loaded, units: Sequence[Unit], job: Job, run: Run) -> None:
     """Load what units need before several processes are forked for them, so once for all."""
     several = run.engine == "local" and units and processes(run, units) > 1
-    if several and start_method() == "fork":
+    if several and job.input_bytes and start_method() == "fork":
         with suppress(Exception):  # the units will raise it
             loaded.load(job.input_bytes)
 

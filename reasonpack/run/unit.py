@@ -61,7 +61,7 @@ class Job(Struct, frozen=True, kw_only=True):
     Attributes:
         plan: the plan, without its inputs and units: each process gets it, and they may be many.
         units: how many units there are, for the names of shards.
-        input_bytes: size of all units, for calls about that of what records do not repeat; it
+        input_bytes: size of all units, for calls about that of the texts that do not repeat; it
             decides on the backend that encodes texts.
         places: where each of the plan's inputs is read.
         stamps: size and time of these, from before the plan was made.

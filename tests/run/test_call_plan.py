@@ -11,7 +11,9 @@ from runs import run, said
 
 from reasonpack.errors import UsageError
 from reasonpack.records import repeated_items
+from reasonpack.run import parts
 from reasonpack.run.call_plan import KeyColumns
+from reasonpack.run.context import Loaded
 from reasonpack.run.engine import Watch
 from reasonpack.run.pack import pack_files
 from reasonpack.verify.check import verify_dataset
@@ -86,6 +88,22 @@ def test_columns_are_found_in_what_a_line_has_of_one_before(
         keys.see(line, new := lines.short(line))
     assert len(new) < len(line)
     assert keys.found == {"logprobs"}
+
+
+@pytest.mark.parametrize("has_text", [False, True])
+def test_nothing_is_loaded_for_all_processes_if_only_ids_are_packed(
+    has_text: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = (
+        {"messages": [said("user", "2+2?")], "response": "4"} if has_text else with_ids([5], [7])
+    )
+    path = written(tmp_path / "calls.jsonl", [record, record])
+    loaded: list[int] = []
+    monkeypatch.setattr(Loaded, "load", lambda _, size: loaded.append(size))
+    monkeypatch.setattr(parts, "start_method", lambda: "fork")
+    monkeypatch.setattr(parts, "processes", lambda *_: 2)
+    pack_files([path], tmp_path / "out", OPTIONS, run=run())
+    assert bool(loaded) == has_text
 
 
 def test_chats_and_calls_are_not_mixed_unseen(tmp_path: Path) -> None:
