@@ -207,7 +207,8 @@ def opened(
         with at_work(output, plan, known, indexes, own=own) as agreed:
             more = {"places": tuple(places), "stamps": stamps}
             if calls:
-                more |= {"sources": calls.groups.sources, "input_bytes": calls.text_bytes}
+                # An agent's answers are there twice: as answers, and in the prompts that follow.
+                more |= {"sources": calls.groups.sources, "input_bytes": calls.text_bytes // 2}
             yield agreed, Job.of(plan, output, **more)
 
 
