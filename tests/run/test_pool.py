@@ -59,7 +59,7 @@ def test_the_error_of_the_first_unit_is_raised_whatever_the_timing(
     found = []
     with pytest.raises(RecordError) as caught:
         found += run_pool(todo, process, workers=2)
-    assert str(caught.value) == "a:1: messages: unit 1. Fix: none"
+    assert str(caught.value) == "a:1: messages: unit 1, expected whole. Fix: none."
     assert caught.value.reason == "late"
 
 
