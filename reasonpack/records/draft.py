@@ -213,6 +213,12 @@ def media(path: str, what: str, *, otherwise: str = "") -> RecordError:
     return RecordError("media", path, what, "text", fix)
 
 
+def not_trained(path: str, what: str, expected: str, *, option: str) -> RecordError:
+    """Make the error for a sample that trainers leave out for the field at `path`."""
+    fix = f"leave it out (--on-error skip), or pass --ignore-fields {option} to train it"
+    return RecordError("weight", path, what, expected, fix)
+
+
 def hidden(path: str, what: str, *, fix: str = "") -> RecordError:
     """Make the error for reasoning at `path` whose text is not in the record."""
     otherwise = (

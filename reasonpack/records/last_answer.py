@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from typing import Any
 
-from reasonpack.errors import RecordError
-from reasonpack.records.draft import ROLES, is_absent, reasoning_beside
+from reasonpack.records.draft import ROLES, is_absent, not_trained, reasoning_beside
 from reasonpack.records.strict_json import quoted, step
 
 ENDS = ("finish_reason", "stop_reason", "done_reason", "native_finish_reason")
@@ -38,6 +37,10 @@ OF_THE_END = frozenset((*ENDS, *TRUNCATED, "status", "error"))
 _TELLING = OF_THE_END | {"metadata", "finish_details"}
 
 
+def _status(fields: Mapping[str, Any]) -> str:
+    return str(fields.get("status")).lower()
+
+
 def cut_of(fields: Mapping[str, Any]) -> dict[str, str]:
     """Return a finish_reason if a sample's status or a flag says that it was cut off; else {}.
 
@@ -45,14 +48,14 @@ def cut_of(fields: Mapping[str, Any]) -> dict[str, str]:
     ({'finish_reason': 'length'}, {})
     """
     cut = any(fields.get(name) is True for name in TRUNCATED)
-    cut |= str(fields.get("status")).lower() in UNFINISHED
+    cut |= _status(fields) in UNFINISHED
     return {"finish_reason": "length"} if cut else {}
 
 
 def ended_early(fields: Mapping[str, Any], ignored: Container[str]) -> dict[str, str]:
     """Return what stays of an ignored `status`: that the model was cut off before it stopped."""
-    status = str(fields.get("status")).lower() if "status" in ignored else ""
-    return {"status": "incomplete"} if status in UNFINISHED else {}
+    cut = "status" in ignored and _status(fields) in UNFINISHED
+    return {"status": "incomplete"} if cut else {}
 
 
 def is_cut(fields: Mapping[str, Any]) -> bool:
@@ -70,15 +73,14 @@ def refuse_failed(
     Raises:
         RecordError: it does, in a field that is not to be `ignored`.
     """
-    status, error = fields.get("status"), fields.get("error")
-    found = {"status": status} if str(status).lower() in _FAILED else {}
+    error = fields.get("error")
+    found = {"status": fields["status"]} if _status(fields) in _FAILED else {}
     found |= {"error": error} if error and type(error) not in (int, float) else {}
     for key, value in found.items():
         option = f"{name}.{key}" if name else key
         if option not in ignored:
             what = f"got {quoted(str(value))}, so its generation failed"
-            fix = f"leave it out (--on-error skip), or pass --ignore-fields {option} to train it"
-            raise RecordError("weight", step(path, key), what, "a whole sample", fix)
+            raise not_trained(step(path, key), what, "a whole sample", option=option)
 
 
 def ends_of(fields: Mapping[str, Any]) -> dict[str, str]:

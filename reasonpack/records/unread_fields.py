@@ -17,6 +17,7 @@ from reasonpack.records.draft import (
     is_absent,
     is_effort,
     media,
+    not_trained,
     present,
 )
 from reasonpack.records.harmless_fields import HARMLESS, HARMLESS_OF_A_RECORD
@@ -196,8 +197,7 @@ def refuse_whole(
 
 def _not_trained(value: object, path: str, option: str) -> RecordError:
     what = f"got {str(value).lower()}, with which it is not trained"
-    fix = f"leave it out (--on-error skip), or pass --ignore-fields {option} to train it"
-    return RecordError("weight", path, what, "none", fix)
+    return not_trained(path, what, "none", option=option)
 
 
 def _last_role(messages: object) -> str | None:

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
 from reasonpack.records.call_draft import CALL_FLAGS, CallDraft, Role
-from reasonpack.records.draft import is_absent, is_answer, without
+from reasonpack.records.draft import is_absent, is_answer, present, without
 from reasonpack.records.last_answer import ENDS, OF_THE_END, cut_of, ended
 from reasonpack.records.readers.levels import TOKEN_FIELDS, Level, Place
 from reasonpack.records.readers.request import PROMPTS
@@ -80,8 +80,7 @@ def with_prompt_of_pair(own: Level) -> Level:
     one, other = (own.fields.get(name) for name in PAIR)
     if not (isinstance(one, list) and isinstance(other, list)) or len(one) < 2:
         return own
-    asked = any(not is_absent(own.fields.get(name)) for name in (*PROMPTS, "request"))
-    if asked or one[:-1] != other[:-1]:
+    if present(own.fields, (*PROMPTS, "request")) or one[:-1] != other[:-1]:
         return own
     return replace(own, fields={**own.fields, "messages": one[:-1]})
 
