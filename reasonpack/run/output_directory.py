@@ -143,13 +143,12 @@ def clear_unshuffled(output: Place) -> None:
         return
     for directory in reversed(SHUFFLED_FROM):
         _empty(output, directory)
-    for directory in (*SHUFFLED_FROM, UNSHUFFLED):
-        with contextlib.suppress(OSError):
-            Path(output, directory).rmdir()
+    with contextlib.suppress(OSError):
+        Path(output, UNSHUFFLED).rmdir()
 
 
 def _empty(output: Place, directory: str) -> None:
-    """Remove a run's files from one of its directories."""
+    """Remove a run's files from one of its directories, and that if nothing else is in it."""
     place = place_of(output, directory)
     if is_url(place):
         remove_tree(place)  # in one request for many files
@@ -157,6 +156,8 @@ def _empty(output: Place, directory: str) -> None:
     for name in file_names(place):
         if _is_ours(name, directory):
             remove(join(place, name))
+    with contextlib.suppress(OSError):
+        Path(place).rmdir()
 
 
 def _foreign(output: Place) -> Iterator[str]:

@@ -73,6 +73,16 @@ def test_overwrite_that_was_killed_goes_on(copy: Path, done: Path) -> None:
     assert tree(copy) == tree(done / "out")
 
 
+def test_overwrite_goes_on_where_no_plan_could_be_made(copy: Path, done: Path) -> None:
+    """The run that was there is removed whole: empty directories would count as somebody else's."""
+    (copy.parent / "damaged.parquet").write_bytes(b"PAR1")
+    with pytest.raises(StorageError):
+        pack_files(["damaged.parquet"], copy, SKIPPING, overwrite=True, run=run())
+    assert [*copy.iterdir()] == []
+    again(overwrite=True)
+    assert tree(copy) == tree(done / "out")
+
+
 def test_overwrite_removes_the_plan_last(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     removed: list[str] = []
     monkeypatch.setattr(output_directory, "remove", lambda place: removed.append(Path(place).name))
