@@ -69,8 +69,9 @@ def read_messages_of(
     if refused:
         raise UnknownFieldError(refused)
     assert found
-    if found.conversation is None and draft.answer:
-        said = draft.answer[-1] if isinstance(draft.answer[-1], dict) else {}
+    answer = _prompt_and_answer(draft)[1]
+    if found.conversation is None and answer:
+        said = answer[-1] if isinstance(answer[-1], dict) else {}
         found = replace(found, train=all(said.get(name, 1) not in (0, False) for name in FLAGS))
     return replace(found, notes=(*left, *found.notes))
 
@@ -78,11 +79,9 @@ def read_messages_of(
 def _read(
     draft: CallDraft, where: str, reading: Reading, memo: PromptMemo, *, has_ids: bool
 ) -> CallMessages:
-    prompt, answer, notes = draft.prompt, draft.answer, []
-    places = draft.places
-    if answer is None and isinstance(prompt, list) and prompt and is_answer(prompt[-1]):
-        places["completion[0]"] = f"{draft.place('prompt')}[{len(prompt) - 1}]"
-        prompt, answer = prompt[:-1], prompt[-1:]
+    (prompt, answer), notes = _prompt_and_answer(draft), []
+    if answer is not draft.answer:
+        draft.places["completion[0]"] = f"{draft.place('prompt')}[{len(prompt)}]"
         notes.append("answer-in-messages")
     if prompt is None or answer is None:
         if not has_ids and "failed-call" not in draft.notes:
@@ -108,6 +107,14 @@ def _read(
     wrong = contradictions(last.tool_calls, read.tools or ())
     notes += [*found, *last.noticed, *(f"argument-type {each}" for each in wrong), *read.notes]
     return CallMessages(read, is_empty, last.train, tuple(notes))
+
+
+def _prompt_and_answer(draft: CallDraft) -> tuple[Any, list[Any] | None]:
+    """Return prompt and answer of a call; the last message of the prompt may be its answer."""
+    prompt, answer = draft.prompt, draft.answer
+    if answer is None and isinstance(prompt, list) and prompt and is_answer(prompt[-1]):
+        return prompt[:-1], prompt[-1:]
+    return prompt, answer
 
 
 def _incomplete(prompt: object, answer: object) -> RecordError:

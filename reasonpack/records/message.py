@@ -135,7 +135,7 @@ def read_messages(
     plain = normalised(messages, path, train=train)
     try:
         raws, fields = _typed(plain.messages, path)
-        found = unread_in_messages(raws, path, asked=reading.asked)
+        found = unread_in_messages(raws, path, reading)
         mapped = (plain.in_record(each, path) for each in found)
         refused, more = sorted_out(mapped, reading.ignored)
         if not refused:

@@ -14,6 +14,7 @@ class Reading(Struct, frozen=True, kw_only=True):
 
     Attributes:
         asked: keys that the chat template looks up in messages.
+        dumped: of `tool_calls` and `tool_calls.function`, those shown with all of their fields.
         ignored: names of fields that are not read and yet not refused; a nested one is dotted.
         renamed: names of fields, each with the known name to read it as.
         roles: names of roles, each with the known role to read it as.
@@ -30,6 +31,7 @@ class Reading(Struct, frozen=True, kw_only=True):
     """
 
     asked: frozenset[str] = frozenset()
+    dumped: frozenset[str] = frozenset()
     ignored: frozenset[str] = frozenset()
     renamed: Mapping[str, str] = field(default_factory=dict)
     roles: Mapping[str, str] = field(default_factory=dict)

@@ -22,6 +22,7 @@ from reasonpack.records.draft import (
 )
 from reasonpack.records.harmless_fields import HARMLESS, HARMLESS_OF_A_RECORD
 from reasonpack.records.last_answer import ENDS
+from reasonpack.records.reading import Reading
 from reasonpack.records.side_fields import SIDE_FIELDS
 from reasonpack.records.strict_json import step
 from reasonpack.records.tool_calls import Call, Function
@@ -97,14 +98,13 @@ def _of_messages(asked: frozenset[str]) -> tuple[Known, Known]:
     return Known(read, HARMLESS, _OF_AN_ANSWER, strict=True), Known(read, HARMLESS, _OF_A_MESSAGE)
 
 
-def unread_in_messages(
-    messages: Sequence[Any], path: str, *, asked: frozenset[str]
-) -> Iterator[Field]:
+def unread_in_messages(messages: Sequence[Any], path: str, reading: Reading) -> Iterator[Field]:
     """Yield the fields that nothing reads of the messages in the list at `path` of a record.
 
-    `asked` are the names of the fields that the template looks up.
+    Of an object that the template shows whole none is harmless: the model did not write it, but
+    may have seen it later.
     """
-    answer, other = _of_messages(asked)
+    answer, other = _of_messages(reading.asked)
     for i, message in enumerate(messages):
         at = f"{path}[{i}]"
         role = message.get("role") or message.get("from")
@@ -116,8 +116,10 @@ def unread_in_messages(
             continue
         for name, place, inner, inside in _inside(message, at):
             if not inner.keys() <= inside:
-                known = Known(inside, HARMLESS, {}, strict=True)
-                yield from unread(inner, known, place, texts=partial(_texts, message), name=name)
+                is_shown = name in reading.dumped
+                known = Known(inside, frozenset() if is_shown else HARMLESS, {}, strict=True)
+                texts = tuple[str] if is_shown else partial(_texts, message)
+                yield from unread(inner, known, place, texts=texts, name=name)
 
 
 def _inside(

@@ -230,6 +230,7 @@ def _reading(options: Options, *renderings: Rendering) -> Reading:
     closers = tuple(dict.fromkeys(each.closer.strip() for each in behaviours if each.closer))
     return Reading(
         asked=frozenset().union(*(each.asked for each in behaviours)),
+        dumped=frozenset().union(*(each.dumped for each in behaviours)),
         ignored=ignored_fields(options.ignore_fields),
         renamed=renamed_fields(options.field),
         roles=renamed_roles(options.role),

@@ -58,6 +58,7 @@ class Behaviour(Struct, frozen=True):
         ends_generation: tokens that no message may contain: the stop tokens, the listed eos
             tokens, and tokens that end user messages.
         writes_none: whether it writes a null argument of a call as the word None.
+        dumped: of `tool_calls` and `tool_calls.function`, those that it writes with all fields.
         asked: the message keys that it reads.
     """
 
@@ -82,6 +83,7 @@ class Behaviour(Struct, frozen=True):
     kept_after_loop: bool
     ends_generation: tuple[str, ...]
     writes_none: bool
+    dumped: tuple[str, ...]
     asked: tuple[str, ...]
 
     def strip(self, reasoning: str) -> str:
@@ -116,6 +118,7 @@ UNKNOWN = Behaviour(
     kept_after_loop=False,
     ends_generation=(),
     writes_none=False,
+    dumped=(),
     asked=(),
 )
 """In place of what would be learned of a template, if there is none."""

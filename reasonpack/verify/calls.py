@@ -179,7 +179,7 @@ def _call(record: Json, request: Json, answer: Any, levels: list[Json], reading:
     chat = None
     if prompt is None or not isinstance(_value((record, request), _ASKED), str):
         asker = (record, request, *(level for level in levels[:1] if "output" in level))
-        chat = _chat(asker, answer, reading, has_ids=ids is not None)
+        chat, answer = _chat(asker, answer, reading, has_ids=ids is not None)
     if (prompt is None) != (ids is None):
         raise Refused("ids of one of prompt and completion")
     mask = _mask(_value(places, _MASK), len(prompt or ()), ids)
@@ -192,9 +192,8 @@ def _call(record: Json, request: Json, answer: Any, levels: list[Json], reading:
     advantages, reward = _value(places, ("advantages", "advantage")), _value(places, ("reward",))
     if {*map(type, prompt or ()), *map(type, ids or ())} - {int}:
         raise Refused("ids that are no whole numbers")
-    size = 1 if ids is None else len(ids)
     listed = [each for each in (logprobs, advantages) if isinstance(each, list)]
-    if any(len(each) != size for each in listed):
+    if any(len(each) != (1 if ids is None else len(ids)) for each in listed):
         raise Refused("not one logprob or advantage for each id")
     single = [each for each in (advantages, reward, weight) if not isinstance(each, list)]
     if not all(isinstance(each, int | float | None) for each in chain(single, *listed)):
@@ -248,11 +247,13 @@ def _logprobs(said: Any) -> list[float] | None:
     return [0.0 if each is None else each for each in listed]
 
 
-def _chat(places: Sequence[Json], answer: Any, reading: Reading, *, has_ids: bool) -> Chat | None:
+def _chat(
+    places: Sequence[Json], answer: Any, reading: Reading, *, has_ids: bool
+) -> tuple[Chat | None, Any]:
     """Read the prompt's messages and the answer; None if only its token ids can be used.
 
-    `places` are the record, its request and, in OpenAI's Responses, the response, which repeats
-    system text and tools.
+    The answer is returned as well, as it may end the prompt. `places` are the record, its request
+    and, in OpenAI's Responses, the response, which repeats system text and tools.
     """
     record, request, *echo = places
     asked = [{n: in_text(p[n]) for n in _ASKED if n in p} for p in (record, request)]
@@ -290,12 +291,12 @@ def _chat(places: Sequence[Json], answer: Any, reading: Reading, *, has_ids: boo
             raise Refused("an answer without a message before it")
     except (NotChecked, Refused):
         if has_ids:
-            return None
+            return None, answer
         raise
     if has_ids and last.cut and last.is_silent and not last.thinks:
-        return None  # the ids say what was written
+        return None, answer  # the ids say what was written
     history = [replace(each, trained=False) for each in before]
-    return replace(read, messages=(*history, last))
+    return replace(read, messages=(*history, last)), answer
 
 
 def _as_text(content: Any) -> Any:

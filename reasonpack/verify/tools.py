@@ -76,6 +76,8 @@ def calls_in_text(text: str, reasoning: str) -> tuple[str, tuple[Json, ...]]:
 def read_call(raw: Any, reading: Reading) -> Json:
     """Return a call in OpenAI's form; the record may have the function's fields in the call itself.
 
+    Only id, name and arguments are kept, all that servers return of what the model wrote.
+
     Raises:
         NotChecked: it has unknown fields.
         Refused: it lacks name or arguments, or these have nulls that Parquet may have added.
@@ -90,8 +92,7 @@ def read_call(raw: Any, reading: Reading) -> Json:
     if "type" in held and isinstance(held.get("properties"), dict):
         raise Refused("a description of arguments in place of arguments")
     check_fields(all_but(call, {"id"}), reading, "tool_calls.")
-    others = all_but(function, {"name"})
-    check_fields(others, reading, "tool_calls.function.")
+    check_fields(all_but(function, {"name"}), reading, "tool_calls.function.")
     if isinstance(arguments, str):
         read = decode(arguments.encode(), "arguments")
         arguments = Arguments(read, arguments) if isinstance(read, dict) else read
@@ -99,7 +100,7 @@ def read_call(raw: Any, reading: Reading) -> Json:
         reading.row and reading.null_arguments == "refuse" and without_nulls(arguments) != arguments
     ):
         raise Refused("a null in a struct of arguments")
-    if not isinstance(function.get("name"), str) or not isinstance(arguments, dict):
+    if not isinstance(name := function.get("name"), str) or not isinstance(arguments, dict):
         raise Refused("a call: expected a function with name and arguments")
-    call = {key: value for key, value in call.items() if value is not None}
-    return {"type": "function", **call, "function": {**function, "arguments": arguments}}
+    named = {"id": call["id"]} if call.get("id") else {}
+    return {**named, "type": "function", "function": {"name": name, "arguments": arguments}}

@@ -39,6 +39,7 @@ ASK, ANSWER = {"role": "user", "content": "A?"}, {"role": "assistant", "content"
 CHAT = {"messages": [ASK, ANSWER]}
 CHATS = {"a.jsonl": json.dumps(CHAT).encode()}
 BEGIN, MESSAGE = "{% for m in messages %}", "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
+THOUGHT = "{% if m.reasoning %}<think>{{ m.reasoning }}</think>{% endif %}"
 PROMPT = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 OPENING = PROMPT.replace("assistant\n", "assistant\n<judge>\n")
 PLAIN = BEGIN + MESSAGE + "{% endfor %}" + PROMPT
@@ -235,6 +236,15 @@ ROWS: Mapping[str, Row] = {
         [*PACK, "--chat-template", "t.jinja", "--template-behaviour", "b.json"],
         "the generation prompt writes already.*Fix: remove it from the opener",
         write("b.json", as_json({"opener": "", "closer": "</judge>\n"})),
+    ),
+    "forms that the template does not read": Row(
+        {
+            **CHATS, **IN_FOLDER,
+            "t.jinja": PLAIN.replace("{{ m.content }}", THOUGHT + "{{ m.content }}").encode(),
+            "b.json": as_json({"forms": {"reasoning_fields": ["thinking"]}}),
+        },
+        [*PACK, "--chat-template", "t.jinja", "--template-behaviour", "b.json"],
+        "shows no reasoning in them.*Fix: leave forms out", write("b.json", b"{}"),
     ),
     "a misspelt field": behaviour(
         {"answer_stopp": {}}, "answer_stopp: unknown.*Fix: check the spelling", {"answer_stop": {}}

@@ -49,6 +49,9 @@ def test_a_flag_of_the_answer_is_that_of_the_call() -> None:
     assert not one({**IDS, "messages": [ASK], "response": answer})["trained"]
     assert not one({**IDS, "prompt": "<|user|>2+2?", "response": answer})["trained"]
     assert one({**IDS, "messages": [ASK], "response": {**ANSWER, "train": 1}}).get("trained", True)
+    unread = {**answer, "value": "5"}
+    assert not one({**IDS, "messages": [ASK], "response": unread})["trained"]
+    assert not one({**IDS, "messages": [ASK, unread]})["trained"]
 
 
 def test_the_same_answer_for_another_reason_is_another_answer() -> None:

@@ -57,6 +57,19 @@ def test_what_the_template_asks_for_is_read() -> None:
         read(record)
 
 
+def test_a_field_of_a_call_that_the_template_would_show_is_not_harmless() -> None:
+    function = {"name": "f", "arguments": {}, "id": "a", "status": "done", "type": None}
+    record = of_answer(tool_calls=[{"id": "a", "index": 0, "function": function}])
+    assert read(record).notes == {"no-tools": 1}
+    dumped = frozenset({"tool_calls.function"})
+    with pytest.raises(UnknownFieldError) as caught:
+        read(record, Reading(dumped=dumped))
+    names = ["tool_calls.function.id", "tool_calls.function.status"]
+    assert [each.name for each in caught.value.fields] == names
+    found = read(record, Reading(dumped=dumped, ignored=frozenset(names)))
+    assert sorted(found.notes) == [*(f"left-out {name}" for name in names), "no-tools"]
+
+
 def test_ignoring_a_name_leaves_what_is_read_under_it_elsewhere() -> None:
     parts = [
         {"type": "thinking", "thinking": "Hm."},

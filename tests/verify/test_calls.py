@@ -127,6 +127,9 @@ READ: dict[str, Any] = {
                            "chat_template": "x", "previous_response_id": "r"}.items()},
     "a mask of what the environment wrote": {"prompt_ids": [5], "completion_ids": [7, 8],
         "env_mask": [1, 0]},
+    "ids beside messages that cannot be read and end with an answer not to be trained": {
+        "messages": [ASK, ANSWER | {"value": "5", "train": False}],
+        "prompt_ids": [5], "completion_ids": [7]},
     "ids in objects": {"prompt": {"token_ids": [5]}, "response": {"token_ids": [7]}, "reward": 1},
     "no choices beside the messages": {"id": "c", "messages": [ASK], "choices": []},
     "candidates": {"id": "c", "messages": [ASK], "candidates": ["1", ANSWER, {

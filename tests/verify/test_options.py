@@ -77,6 +77,27 @@ TOLD: dict[str, tuple[list[Json], Json]] = {
         ],
         {"ignore_fields": ("content.cot", "metadata", "mood", "tool_calls.thoughts")},
     ),
+    "fields of functions that the template would show": (
+        [
+            {
+                "messages": [
+                    ASK,
+                    said(
+                        "",
+                        tool_calls=[
+                            {
+                                "id": "c1",
+                                "index": 0,
+                                "function": {"name": "f", "arguments": {}, "status": "done"},
+                            }
+                        ],
+                    ),
+                ],
+                "tools": [TOOL],
+            }
+        ],
+        {"ignore_fields": ("tool_calls.function.status",)},
+    ),
     "a field of a record on a message": (
         [{"messages": [ASK, said("Four.", tools=["x"])]}],
         {"ignore_fields": ("message.tools",)},
@@ -119,6 +140,7 @@ TOLD: dict[str, tuple[list[Json], Json]] = {
     ),
 }
 CASES = [(name, template) for name in TOLD for template in (None, "kept.jinja", "passing")]
+CASES.append(("fields of functions that the template would show", "plain.jinja"))
 PASSING = (
     "{% for m in messages %}<|im_start|>{{ m.role + '\n' + m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"

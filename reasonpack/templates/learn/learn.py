@@ -25,6 +25,7 @@ from reasonpack.templates.learn.marked_chats import (
     Probe,
     answer,
     call,
+    find_dumped,
     find_forms,
     keys_read,
     prompt_end,
@@ -43,7 +44,12 @@ from reasonpack.templates.learn.message_parts import (
     first_tag,
     writes_none,
 )
-from reasonpack.templates.learn.refusals import check_order, check_prompt, check_repeatable
+from reasonpack.templates.learn.refusals import (
+    check_order,
+    check_prompt,
+    check_repeatable,
+    check_stated_forms,
+)
 from reasonpack.templates.learn.stop_token import find_answer_stop, find_call_stop
 from reasonpack.templates.learn.thinking_switch import find_switch, opens_reasoning
 from reasonpack.templates.limits import bounds_together
@@ -98,8 +104,11 @@ def learn(
         **_what_is_kept(reasoned),
         ends_generation=_ends_generation(probe, stop, calls["call_stop"], ends.get("user", "")),
         writes_none=writes_none(plain),
+        dumped=find_dumped(plain),
         asked=tuple(sorted(keys_read(reasoned, plain))),
     )
+    if "forms" in stated:
+        check_stated_forms(reasoned, override(learned, stated).forms)
     return override(learned, stated)
 
 

@@ -66,6 +66,10 @@ class Probe(Struct, frozen=True):
 
     def render(self, messages: Sequence[Message], *, prompt: bool = False) -> str:
         """Render `messages`, with a tool if they have calls; '' if the template refuses them."""
+        return self.render_dumped(self.dump(messages), prompt=prompt)
+
+    def render_dumped(self, messages: Sequence[Mapping[str, Any]], *, prompt: bool = False) -> str:
+        """Render messages that `dump` returned, as `render` does."""
         try:
             return self._render(messages, prompt=prompt)
         except RecordError:
@@ -74,15 +78,15 @@ class Probe(Struct, frozen=True):
     def refusal(self, messages: Sequence[Message]) -> str:
         """Return why the template refuses to answer `messages`; '' if it does not."""
         try:
-            self._render(messages, prompt=True)
+            self._render(self.dump(messages), prompt=True)
         except RecordError as error:
             return error.what
         return ""
 
-    def _render(self, messages: Sequence[Message], *, prompt: bool) -> str:
-        calls = any(message.tool_calls for message in messages)
+    def _render(self, messages: Sequence[Mapping[str, Any]], *, prompt: bool) -> str:
+        calls = any("tool_calls" in message for message in messages)
         return self.template.render(
-            self.dump(messages),
+            messages,
             add_generation_prompt=prompt,
             kwargs={**self.variables, **self.fixed},
             tools=_TOOLS if calls or self.needs_tools else None,
@@ -280,6 +284,16 @@ def keys_read(*probes: Probe) -> frozenset[str]:
                 tools=tools,
             )
     return frozenset(asked)
+
+
+def find_dumped(probe: Probe) -> tuple[str, ...]:
+    """Return of `tool_calls` and `tool_calls.function` those that are shown with all fields."""
+    messages = probe.dump([user(), call()])
+    (called,) = messages[1]["tool_calls"]
+    called["zqbesideqz"] = called["function"]["zqinsideqz"] = ""
+    text = probe.render_dumped(messages)
+    marks = {"zqbesideqz": "tool_calls", "zqinsideqz": "tool_calls.function"}
+    return tuple(name for mark, name in marks.items() if mark in text)
 
 
 def _shows_reasoning(probe: Probe, forms: Forms) -> bool:

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import re
 
+from msgspec.structs import replace
+
 from reasonpack.errors import TemplateError
 from reasonpack.records.message import Message
+from reasonpack.templates.forms import Forms
 from reasonpack.templates.learn.marked_chats import (
     ANSWER,
+    CALLED,
     REASON,
     USER,
     Probe,
@@ -109,3 +113,21 @@ def check_prompt(probe: Probe) -> None:
     if not any(start.startswith(end) for start in starts) and not opens_reasoning(probe):
         expected = f"what the template writes before an answer, {max(starts, key=len)!r}"
         raise _refused(probe, f"the generation prompt ends in {end!r}", expected)
+
+
+def check_stated_forms(probe: Probe, stated: Forms) -> None:
+    """Refuse forms that the user states, if the template shows less in them than in the probe's.
+
+    Raises:
+        TemplateError: it shows no reasoning, content or call that it shows in the learned forms.
+    """
+    marks = {REASON: "reasoning", ANSWER: "content", CALLED: "arguments of a call"}
+    for message in (answer(reasoning=True), call(None, REASON)):
+        learned, text = (
+            replace(probe, forms=forms).render([user(), message]) for forms in (probe.forms, stated)
+        )
+        for mark, name in marks.items():
+            if mark in learned and mark not in text:
+                what = f"forms: the chat template ({probe.template.name}) shows no {name} in them"
+                fix = "leave forms out; `reasonpack template` shows what was learned of them"
+                raise TemplateError("--template-behaviour", what, "forms that it reads", fix)

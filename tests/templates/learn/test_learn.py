@@ -41,6 +41,7 @@ CHATML = Behaviour(
     kept_after_loop=True,
     ends_generation=("<|im_end|>",),
     writes_none=False,
+    dumped=(),
     asked=("content", "reasoning_content", "role", "tool_calls"),
 )
 NO_DEVELOPER = {"system": "<|im_end|>\n", "user": "<|im_end|>\n"}
@@ -57,6 +58,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "opener": "",
         "call": '\n<tool_call>\n{"name": "',
         "ends": {**NO_DEVELOPER, "tool": "<|im_end|>\n"},
+        "dumped": ("tool_calls.function",),
     },
     "tool_loop": {
         "strips": ("nothing", "nothing"),
@@ -94,6 +96,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "forms": Forms(inline_as_written=True),
         "strips": ("nothing", "nothing"),
         "asked": ("content", "role", "tool_calls"),
+        "dumped": ("tool_calls.function",),
         "opener": "",
         "closer": "",
         "shows_reasoning": False,

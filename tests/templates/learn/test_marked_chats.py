@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reasonpack.templates.learn.marked_chats import Probe, find_forms, keys_read
+from reasonpack.templates.learn.marked_chats import Probe, find_dumped, find_forms, keys_read
 from reasonpack.templates.template import ChatTemplate
 
 START = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}"
@@ -45,3 +45,16 @@ def test_what_a_template_asks_messages_for() -> None:
     asks += "{% if tools %}{{ m.unit }}{% else %}{{ m.functions }}{% endif %}"
     asked = keys_read(Probe(ChatTemplate.compile(START + asks + END, name="probe")))
     assert asked >= {"content", "functions", "mood", "pace", "role", "tone", "unit"}
+
+
+@pytest.mark.parametrize(
+    ("shown", "dumped"),
+    [
+        ("{{ call | tojson }}", ("tool_calls", "tool_calls.function")),
+        ("{{ call.function | tojson }}", ("tool_calls.function",)),
+        ("{{ call.id ~ call.function.name ~ call.function.arguments | tojson }}", ()),
+    ],
+)
+def test_what_a_template_shows_with_all_fields(shown: str, dumped: tuple[str, ...]) -> None:
+    source = START + "{% for call in m.tool_calls or [] %}" + shown + "{% endfor %}" + END
+    assert find_dumped(Probe(ChatTemplate.compile(source, name="probe"))) == dumped

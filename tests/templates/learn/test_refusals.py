@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from small_templates import CONTENT, PROMPT, chatml, learned
+from small_templates import CONTENT, PROMPT, THOUGHT, TOKENS, chatml, learned
 
 from reasonpack.errors import TemplateError
 from reasonpack.templates import limits
+from reasonpack.templates.learn.learn import learn
 from reasonpack.templates.stop import Stop
+from reasonpack.templates.template import ChatTemplate
 
+Json = dict[str, Any]
 PLANTS = {
     "reorders messages": (
         chatml(CONTENT).replace("in messages", "in messages | reverse"),
@@ -72,6 +77,27 @@ def test_plant_is_refused_with_what_is_wrong(plant: str) -> None:
 
 def test_the_plain_template_behind_the_plants_is_fine() -> None:
     assert learned(chatml(CONTENT)).answer_stop == Stop("<|im_end|>", after="\n")
+
+
+CALLS = (
+    "{% for c in m.tool_calls or [] %}{{ c.function.name }}{% if c.function.arguments is mapping %}"
+)
+CALLS += "{{ c.function.arguments | tojson }}{% endif %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("forms", "what"),
+    [
+        ({"reasoning_fields": ["thinking"]}, "shows no reasoning in them"),
+        ({"arguments_as_text": True}, "shows no arguments of a call in them"),
+    ],
+)
+def test_stated_forms_in_which_a_template_shows_less_are_refused(forms: Json, what: str) -> None:
+    template = ChatTemplate.compile(chatml(THOUGHT + CONTENT + CALLS), name="probe")
+    with pytest.raises(TemplateError, match=f"--template-behaviour: forms: .* {what}"):
+        learn(template, TOKENS, stated={"forms": forms})
+    both = {"forms": {"reasoning_fields": ["thinking", "reasoning"]}}
+    assert learn(template, TOKENS, stated=both).shows_reasoning
 
 
 def test_endless_template_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
