@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from functools import partial
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
@@ -31,14 +34,15 @@ from reasonpack.records.groups import (
     group_name,
     one_field,
 )
+from reasonpack.records.key_columns import KeyColumns
 from reasonpack.records.plan import UNIT_LINES, InputFile
 from reasonpack.records.record_places import (
     ENTRY,
     Entries,
+    FilePlaces,
     GroupContainer,
-    GroupOf,
-    RecordPlaces,
     Source,
+    read_places,
     sort_by_group,
 )
 from reasonpack.records.repeated_items import RepeatedItems
@@ -71,10 +75,20 @@ class Grouping(Struct, frozen=True):
     sha256: str
 
 
+NamedFile = tuple[Place, str, int, Sequence[str]]
+"""A file: its place, its name, its number, and the fields of which the first groups a record."""
+FileRead = tuple["_GroupsOf", FilePlaces]
+"""What the groups of a file are, and where its records are."""
+Each = Callable[[Callable[[NamedFile], FileRead], Sequence[NamedFile]], Iterable[FileRead]]
+"""Applies a function to files and yields the results in order, like `map`."""
+
+
 class Grouped(Struct, frozen=True):
     """A plan of groups: inputs, where their records can be looked up, their index, and units.
 
-    `text_bytes` is about the size of the records with text, without the messages that they repeat.
+    Attributes:
+        text_bytes: about the size of the records with text, without the messages that they repeat.
+        columns: the optional columns that they need.
     """
 
     inputs: list[InputFile]
@@ -83,6 +97,7 @@ class Grouped(Struct, frozen=True):
     units: list[Unit]
     grouping: Grouping
     text_bytes: int
+    columns: AbstractSet[str]
 
     @property
     def groups(self) -> Groups:
@@ -99,96 +114,132 @@ def plan_groups(
     own_fields: Mapping[str, str] | None = None,
     unit_bytes: int,
     max_group_bytes: int = MAX_GROUP_BYTES,
-    see: Callable[[bytes, bytes], bool] = lambda _line, _new: True,
+    keys: Callable[[], KeyColumns] = KeyColumns,
     folder: Path,
+    each: Each = map,
 ) -> Grouped:
     """Read all records, group them, and cut the groups into units.
 
     Args:
-        files: inputs, as place and name.
+        files: as place and name.
         field: the field that groups the records; `auto` to find a known one, `FILE`, or `NONE`.
-        own_fields: by the name of a file whose log format has a field for the group, that field;
-            `auto` looks for no other one there.
+        own_fields: fields of log formats by the name of a file; `auto` looks for no others there.
         unit_bytes: size of a unit, roughly; no group is divided.
         max_group_bytes: most bytes of a group.
-        see: gets each line, and what no earlier one has of it; returns whether it has text.
+        keys: makes what finds the optional columns that the records of a file need.
         folder: where to copy the records of files in which they cannot be looked up.
+        each: applies a function to all files and yields the results in order, like `map`.
 
     Raises:
-        StorageError: a file cannot be read, or changes while it is read.
+        StorageError: a file cannot be read, or changes while it is.
         UsageError: several fields group records, a value is no group name, or a group is too large.
     """
-    own = {name: (own_field,) for name, own_field in (own_fields or {}).items()}
-    groups, found, inputs = _GroupHashes(see), RecordPlaces(folder), list[InputFile]()
-    for place, name in files:
-        looked_for = own.get(name, GROUP_FIELDS) if field == AUTO else (field,)
-        inputs.append(found.read(place, name, groups.of_next_file(looked_for)))
-    chosen = one_field(groups.counts) if field == AUTO else field
-    if groups.unfit and (chosen == NONE or chosen in groups.unfit):
-        raise groups.unfit.get(chosen) or next(iter(groups.unfit.values()))
-    entries, bounds = sort_by_group(np.frombuffer(found.entries, ENTRY))
-    names = [name for _, name in files]
+    named = [*_named_files(files, field, own_fields or {})]
+    read = [*each(partial(_read_file, keys=keys, folder=folder), named)]
+    groups, found = _GroupsOf.all(each for each, _ in read), [places for _, places in read]
+    chosen = groups.chosen(field)
+    unsorted = np.frombuffer(b"".join(places.entries for places in found), ENTRY)
+    entries, bounds = sort_by_group(unsorted)
+    names = [place.input.name for place in found]
     upto = np.append(0, np.cumsum(entries["length"], dtype=np.int64))[bounds]
-    _refuse_large(_largest(entries, bounds, np.diff(upto), names), chosen, max_group_bytes)
-    if field == AUTO and len(entries) > MANY:
-        _refuse_one_for_all(_largest(entries, bounds, np.diff(bounds), names), chosen, len(entries))
-    grouping = Grouping(
-        field=chosen,
-        records=len(entries),
-        groups=len(bounds) - 1,
-        alone=groups.alone,
-        containers=found.containers,
-        sha256=hashlib.sha256(entries.tobytes()).hexdigest(),
+    largest = partial(_largest, entries, bounds, names)
+    _refuse_large(largest(np.diff(upto)), chosen, max_group_bytes)
+    if field == AUTO:
+        _refuse_one_for_all(largest(np.diff(bounds)), chosen, len(entries))
+    counted = (len(entries), len(bounds) - 1, groups.alone)
+    kinds, sha256 = [each.container for each in found], hashlib.sha256(entries.tobytes())
+    return Grouped(
+        inputs=[places.input for places in found],
+        places=[places.place for places in found],
+        entries=entries,
+        units=_units(entries, bounds, upto, names, unit_bytes),
+        grouping=Grouping(chosen, *counted, kinds, sha256.hexdigest()),
+        text_bytes=groups.text_bytes,
+        columns=groups.columns,
     )
-    units = _units(entries, bounds, upto, names, unit_bytes)
-    return Grouped(inputs, found.places, entries, units, grouping, groups.text_bytes)
 
 
-class _GroupHashes:
-    """Returns the hash of each record's group, and counts the fields that records have.
+def _named_files(
+    files: Sequence[tuple[Place, str]], field: str, own: Mapping[str, str]
+) -> Iterator[NamedFile]:
+    for number, (place, name) in enumerate(files):
+        auto = (own[name],) if name in own else GROUP_FIELDS
+        yield place, name, number, auto if field == AUTO else (field,)
 
-    Args:
-        see: as for `plan_groups`.
+
+class _GroupsOf(Struct):
+    """What tells the groups of the records of a file.
 
     Attributes:
-        counts: by field, the number of records that have it.
+        counts: by field that was looked for, the number of records that have it.
         unfit: by field, the error for the first value that names no group.
         alone: number of records without a field.
         text_bytes: as `Grouped` has it.
+        columns: as `Grouped` has them.
     """
 
-    def __init__(self, see: Callable[[bytes, bytes], bool]) -> None:
-        self._see, self._lines = see, RepeatedItems()
-        self._file = -1
-        self._fields: Sequence[str] = ()
-        self.counts: Counter[str] = Counter()
-        self.unfit: dict[str, UsageError] = {}
-        self.alone = self.text_bytes = 0
+    counts: Counter[str]
+    unfit: dict[str, UsageError] = msgspec.field(default_factory=dict)
+    alone: int = 0
+    text_bytes: int = 0
+    columns: set[str] = msgspec.field(default_factory=set)
 
-    def of_next_file(self, fields: Sequence[str]) -> GroupOf:
-        """Begin the next file; its records are grouped by the first of `fields` that they have."""
-        self._file += 1
-        self._fields = fields
-        self.counts.update(dict.fromkeys(fields, 0))
-        return self._group_of
+    @classmethod
+    def all(cls, found: Iterable[_GroupsOf]) -> _GroupsOf:
+        """Return what was found in several files, in their order."""
+        whole = cls(Counter())
+        for each in found:
+            whole.counts.update(each.counts)
+            whole.unfit = {**whole.unfit, **each.unfit, **whole.unfit}
+            whole.alone += each.alone
+            whole.text_bytes += each.text_bytes
+            whole.columns |= each.columns
+        return whole
 
-    def _group_of(self, record: Record, number: int) -> bytes:
-        new = self._lines.short(record.line)
-        self.text_bytes += len(new) if self._see(record.line, new) else 0
-        if FILE in self._fields:
-            return _hash("file", str(self._file))
+    def chosen(self, field: str) -> str:
+        """Return the field that groups the records, for `field` as in `plan_groups`.
+
+        Raises:
+            UsageError: several fields group them, or a value of that field is no group name.
+        """
+        chosen = one_field(self.counts) if field == AUTO else field
+        if self.unfit and (chosen == NONE or chosen in self.unfit):
+            raise self.unfit.get(chosen) or next(iter(self.unfit.values()))
+        return chosen
+
+    def group_of(self, record: Record, line: bytes) -> str:
+        """Return the group of a record, which counts; empty without one of the fields.
+
+        `line` has the fields, and may lack messages.
+        """
         found: list[str] = []
-        for name, value in fields_of_line(new, self._fields).items():
+        for name, value in fields_of_line(line, [*self.counts]).items():
             try:
                 found.append(group_name(value, name))
                 self.counts[name] += 1
             except UsageError as error:
                 error.where = f"{record.where}: {error.where}"
                 self.unfit.setdefault(name, error)
-        if found:
-            return _hash("group", found[0])
-        self.alone += 1
-        return _hash("record", f"{self._file} {number}")
+        self.alone += not found
+        return found[0] if found else ""
+
+
+def _read_file(file: NamedFile, *, keys: Callable[[], KeyColumns], folder: Path) -> FileRead:
+    """Read one file."""
+    place, name, number, fields = file
+    found, columns, lines = _GroupsOf(Counter(dict.fromkeys(fields, 0))), keys(), RepeatedItems()
+
+    def group_of(record: Record, at: int) -> bytes:
+        new = lines.short(record.line)
+        found.text_bytes += len(new) if columns.see(record.line, new) else 0
+        if FILE in fields:
+            return _hash("file", str(number))
+        group = found.group_of(record, new)
+        return _hash("group", group) if group else _hash("record", f"{number} {at}")
+
+    places = read_places(place, name, number, group_of=group_of, folder=folder)
+    found.columns = columns.found
+    return found, places
 
 
 def _hash(kind: str, text: str) -> bytes:
@@ -222,7 +273,7 @@ def _units(
 
 
 def _largest(
-    entries: Entries, bounds: NDArray[np.int64], sizes: NDArray[np.int64], names: Sequence[str]
+    entries: Entries, bounds: NDArray[np.int64], names: Sequence[str], sizes: NDArray[np.int64]
 ) -> tuple[int, str]:
     """Return the size of the largest group, and its name for messages; 0 if there is none."""
     if not len(sizes):
@@ -241,7 +292,7 @@ def _refuse_large(largest: tuple[int, str], field: str, most: int) -> None:
 
 def _refuse_one_for_all(largest: tuple[int, str], field: str, records: int) -> None:
     size, group = largest
-    if size > MOST * records:
+    if records > MANY and size > MOST * records:
         what = f"{group} has {size:,} of {records:,} records"
         fix = f"pass --group-by {field} if that is right, or another field"
         raise UsageError(f"--group-by auto ({field})", what, f"at most {MOST:.0%}", fix)

@@ -61,70 +61,72 @@ GroupOf = Callable[[Record, int], bytes]
 """Returns the hash of the group of a record, given the record and its number in its file."""
 
 
-class RecordPlaces:
-    """Makes the entries of the records of files, one file after another.
-
-    Args:
-        folder: where to copy the records of files in which they cannot be looked up.
+class FilePlaces(Struct, frozen=True):
+    """Where the records of a file can be looked up.
 
     Attributes:
+        input: the file as it was read.
+        place: where it is, or its copy.
+        container: how that holds the records.
         entries: bytes of `ENTRY`, in the order of the records.
-        containers: how each file, or its copy, holds its records.
-        places: where each file, or its copy, is.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.entries = bytearray()
-        self.containers: list[GroupContainer] = []
-        self.places: list[Place] = []
+    input: InputFile
+    place: Place
+    container: GroupContainer
+    entries: bytearray
 
-    def read(self, place: Place, name: str, group_of: GroupOf) -> InputFile:
-        """Add the entries of the next file.
 
-        Raises:
-            StorageError: the file cannot be read, or changes while it is.
-        """
-        before = stamp_of(place)
-        kind = content_kind(place, name)
-        if kind not in {"plain", "array"}:
-            return self._copy(place, name, group_of)
-        unit = Unit(0, 0, name, kind, 0, before.bytes, int(kind == "plain"), before.bytes)
-        with open_bytes(place, "plain") as file:
-            read = Hashed(blocks_of(file))
-            for where, record in located_records(unit, read):
-                self._add(group_of(record, where.number), *where)
-        self.containers.append("plain" if kind == "plain" else "array")
-        self.places.append(place)
-        return as_read(place, name, before, read.bytes, read.hash.hexdigest())
+def read_places(
+    place: Place, name: str, number: int, *, group_of: GroupOf, folder: Path
+) -> FilePlaces:
+    """Make the entries of the records of the file with this number.
 
-    def _copy(self, place: Place, name: str, group_of: GroupOf) -> InputFile:
-        """Copy the records of a file to one where they can be looked up, and add their entries.
+    Records that cannot be looked up in it are copied to a file in `folder`.
 
-        Lines and elements are written as they are, rows as JSON.
-        """
-        (input_,), units = plan([(place, name)], unit_bytes=1 << 62)
-        target, at = self._folder / str(len(self.places)), 0
-        of_rows = any(unit.container in {"parquet", "arrow"} for unit in units)
-        kind: GroupContainer = "rows" if of_rows else "plain"
-        with writing(target), target.open("wb") as file:
-            for record in (each for unit in units for each in read_records(unit, place)):
-                line = record.line
-                if record.row is not None:
-                    line = json.dumps(record.row, default=str).encode()
-                elif record.where.endswith("]"):
-                    kind = "array"
-                file.write(line + b"\n")  # `element_record` drops one byte, as for a comma
-                stop = at + len(line) + 1
-                number = int(_NUMBER.findall(record.where)[-1])
-                self._add(group_of(replace(record, line=line), number), number, at, stop)
-                at = stop
-        self.containers.append(kind)
-        self.places.append(target)
-        return input_
+    Raises:
+        StorageError: the file cannot be read, or changes while it is.
+    """
+    before = stamp_of(place)
+    kind = content_kind(place, name)
+    if kind not in {"plain", "array"}:
+        return _copied(place, name, number, group_of, folder / str(number))
+    unit = Unit(0, 0, name, kind, 0, before.bytes, int(kind == "plain"), before.bytes)
+    entries = bytearray()
+    with open_bytes(place, "plain") as file:
+        read = Hashed(blocks_of(file))
+        for where, record in located_records(unit, read):
+            entries += _entry(group_of(record, where.number), number, *where)
+    input_ = as_read(place, name, before, read.bytes, read.hash.hexdigest())
+    return FilePlaces(input_, place, "plain" if kind == "plain" else "array", entries)
 
-    def _add(self, group: bytes, number: int, start: int, stop: int) -> None:
-        self.entries += group + _ENTRY.pack(len(self.places), number, start, stop - start)
+
+def _copied(place: Place, name: str, number: int, group_of: GroupOf, target: Path) -> FilePlaces:
+    """Copy the records of a file to one where they can be looked up, and make their entries.
+
+    Lines and elements are written as they are, rows as JSON.
+    """
+    (input_,), units = plan([(place, name)], unit_bytes=1 << 62)
+    of_rows = any(unit.container in {"parquet", "arrow"} for unit in units)
+    kind: GroupContainer = "rows" if of_rows else "plain"
+    entries, at = bytearray(), 0
+    with writing(target), target.open("wb") as file:
+        for record in (each for unit in units for each in read_records(unit, place)):
+            line = record.line
+            if record.row is not None:
+                line = json.dumps(record.row, default=str).encode()
+            elif record.where.endswith("]"):
+                kind = "array"
+            file.write(line + b"\n")  # `element_record` drops one byte, as for a comma
+            stop, of_line = at + len(line) + 1, int(_NUMBER.findall(record.where)[-1])
+            group = group_of(replace(record, line=line), of_line)
+            entries += _entry(group, number, of_line, at, stop)
+            at = stop
+    return FilePlaces(input_, target, kind, entries)
+
+
+def _entry(group: bytes, file: int, line: int, start: int, stop: int) -> bytes:
+    return group + _ENTRY.pack(file, line, start, stop - start)
 
 
 def sort_by_group(entries: Entries) -> tuple[Entries, NDArray[np.int64]]:

@@ -2,26 +2,24 @@
 
 --input-format auto     the first record of each input decides: all are calls, or all are chats
 groups.index            written next to plan.json: where the records of each group are
---call-columns auto     the bytes of records are searched for keys, at any depth, because a plan
-                        reads all records and decodes none; the text of a message is not taken
-                        for a key, because quotes within a text are escaped
+--call-columns auto     the columns whose keys are in a record
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError, StorageError, UsageError
 from reasonpack.records import strict_json
-from reasonpack.records.call_draft import TOKEN_NAMES, VALUE_NAMES
 from reasonpack.records.call_formats import CHAT, READERS, SESSIONS, format_of
-from reasonpack.records.group_index import Grouped, Grouping, plan_groups
+from reasonpack.records.group_index import Each, Grouped, Grouping, plan_groups
 from reasonpack.records.groups import FILE, NONE
+from reasonpack.records.key_columns import KeyColumns
 from reasonpack.records.options import renamed_fields
 from reasonpack.records.unit import Record, Unit, content_kind, read_records
 from reasonpack.rows.optional_columns import OF_CALLS
@@ -37,10 +35,6 @@ ALWAYS = ("loss_weights", *OF_CALLS)
 """Columns that every dataset of calls has."""
 COLUMNS = ("logprobs", "advantages", "call_reward", "call_role", "preference_labels")
 """Columns that a dataset of calls may have in addition."""
-_IDS = rb"\s*:\s*\[\s*\d"
-_LIST = rb"\s*:\s*[\[{]\s*[^\s\]}]"
-_NUMBERS = rb"(?:\s*:\s*[-.\d]|%b)" % _LIST
-_KNOWN: Mapping[str, tuple[str, ...]] = {**TOKEN_NAMES, **VALUE_NAMES}
 Kind = Literal["chats", "calls", "sessions"]
 """What all inputs hold; a file of `sessions` is one group of calls."""
 
@@ -49,29 +43,34 @@ PlannedCalls = tuple[Grouped, tuple[str, ...]]
 """The groups of the calls to pack, and the optional columns of the rows."""
 
 
-def formats_of_inputs(files: Sequence[tuple[Place, str]], options: Options) -> dict[str, str]:
-    """Find the format of each input by its first record that can be decoded.
+class First(NamedTuple):
+    """The format of an input's first record, as `format_of` names it; whether it may have text."""
 
-    Returns:
-        Formats as `format_of` names them, by file name, without files that have no such record;
-        empty if --input-format makes all inputs chats.
+    format: str
+    has_text: bool
+
+
+def first_records(files: Sequence[tuple[Place, str]], options: Options) -> dict[str, First]:
+    """Find the first record of each input that can be decoded, by the name of the file.
+
+    Empty if --input-format makes all inputs chats.
     """
     if options.input_format == "chat":
         return {}
     names = renamed_fields(options.field)
-    found = ((name, _format(place, name, names)) for place, name in files)
-    return {name: format_ for name, format_ in found if format_ is not None}
+    found = ((name, _first(place, name, names)) for place, name in files)
+    return {name: first for name, first in found if first is not None}
 
 
-def kind_of_inputs(formats: Mapping[str, str], options: Options) -> Kind:
-    """Return what inputs with these formats are read as.
+def kind_of_inputs(firsts: Mapping[str, First], options: Options) -> Kind:
+    """Return what inputs with these first records are read as.
 
     Raises:
         UsageError: the inputs are of different kinds.
     """
     kinds: dict[str, Kind] = {
         name: "sessions" if found in SESSIONS else "chats" if found == CHAT else "calls"
-        for name, found in formats.items()
+        for name, (found, _) in firsts.items()
     }
     if options.input_format == "calls":
         kinds = {name: "calls" if kind == "chats" else kind for name, kind in kinds.items()}
@@ -84,8 +83,8 @@ def kind_of_inputs(formats: Mapping[str, str], options: Options) -> Kind:
     return next(iter(found), "calls" if options.input_format == "calls" else "chats")
 
 
-def _format(place: Place, name: str, names: Mapping[str, str]) -> str | None:
-    """Return the format of a file's first record that can be decoded; None without one."""
+def _first(place: Place, name: str, names: Mapping[str, str]) -> First | None:
+    """Return what a file's first record that can be decoded says; None without one."""
     try:
         container = content_kind(place, name)
         stop = 1 if container in {"parquet", "arrow"} else -1
@@ -93,7 +92,8 @@ def _format(place: Place, name: str, names: Mapping[str, str]) -> str | None:
         for record in islice(read_records(unit, place), LOOKED_AT):
             fields = _fields(record)
             if fields is not None:
-                return format_of({names.get(key, key): one for key, one in fields.items()})
+                found = format_of({names.get(key, key): one for key, one in fields.items()})
+                return First(found, KeyColumns(names).see(record.line, record.line))
     except StorageError:
         pass  # reported when the plan reads the file
     return None
@@ -111,14 +111,16 @@ def _fields(record: Record) -> dict[str, Any] | None:
 def plan_calls(
     files: Sequence[tuple[Place, str]],
     options: Options,
-    formats: Mapping[str, str],
+    firsts: Mapping[str, First],
     *,
     unit_bytes: int,
     folder: Path,
+    each: Each = map,
 ) -> PlannedCalls:
     """Group the calls of the inputs, and find which optional columns they need.
 
     Records of files without random access, such as compressed ones, are copied to `folder`.
+    `each` is as for `plan_groups`.
 
     Raises:
         UsageError: no single field groups the calls, a group is too large, or an option cannot
@@ -127,21 +129,20 @@ def plan_calls(
     if options.loss_weights == "none":
         what = "calls, whose weights are added up if they train the same token"
         raise UsageError("--loss-weights none", what, "another", "leave the option out")
-    keys = KeyColumns(renamed_fields(options.field), options.ignore_fields)
     grouped = plan_groups(
         files,
-        field=_field(options, kind_of_inputs(formats, options)),
+        field=_field(options, kind_of_inputs(firsts, options)),
         own_fields={
-            name: READERS[found].group for name, found in formats.items() if found in READERS
+            name: READERS[found].group for name, (found, _) in firsts.items() if found in READERS
         },
         unit_bytes=unit_bytes,
         max_group_bytes=options.max_group_bytes,
-        see=keys.see,
+        keys=partial(KeyColumns, renamed_fields(options.field), options.ignore_fields),
         folder=folder,
+        each=each,
     )
     asked = {*options.call_columns} - {"none"}
-    asked = keys.found if asked == {"auto"} else asked
-    return grouped, planned([*ALWAYS, *asked])
+    return grouped, planned([*ALWAYS, *(grouped.columns if asked == {"auto"} else asked)])
 
 
 def check_grouping(options: Options, kind: Kind) -> None:
@@ -191,69 +192,3 @@ def grouping_note(grouping: Grouping) -> str:
         return f"no record has {grouping.field}: {records}, each a group; check --group-by"
     alone = f"; {grouping.alone:,} without it, each a group of its own" if grouping.alone else ""
     return f"{records} in {groups} by {grouping.field}{alone}"
-
-
-class KeyColumns:
-    """Finds the optional columns that records need, by the keys in their bytes.
-
-    Args:
-        renamed: names of fields, each with the known name that it is read as.
-        ignored: names of fields that are not read.
-
-    Attributes:
-        found: columns for which a record has a key with a value.
-
-    >>> keys = KeyColumns()
-    >>> line = b'{"prompt_ids": [1], "completion_ids": [2], "logprobs": [-0.5], "reward": null}'
-    >>> keys.see(line, line)
-    False
-    >>> sorted(keys.found)
-    ['logprobs']
-    """
-
-    def __init__(
-        self, renamed: Mapping[str, str] | None = None, ignored: Iterable[str] = ()
-    ) -> None:
-        left_out = {name.rpartition(".")[2] for name in ignored}
-        own = [(name.rpartition(".")[2], known) for name, known in (renamed or {}).items()]
-
-        def keys(kind: str, *more: str) -> list[str]:
-            known = _KNOWN[kind]
-            names = [*known, *more, *(name for name, as_known in own if as_known in known)]
-            return [name for name in names if name not in left_out]
-
-        self.found: set[str] = set()
-        self._lacks_ids = False
-        self._ids = _pattern(keys("completion_ids", "tokens"), _IDS)
-        looked_for = {
-            "logprobs": (keys("logprobs"), _LIST),
-            "advantages": (keys("advantages"), _NUMBERS),
-            "call_reward": (keys("reward", "rewards"), _NUMBERS),
-            "preference_labels": (["chosen", "rejected"], rb"\s*:\s*[\"\[{]"),
-        }
-        self._patterns = {name: _pattern(*each) for name, each in looked_for.items()}
-        self._columns = {
-            f'"{key}"'.encode(): name for name, (names, _) in looked_for.items() for key in names
-        }
-        self._keys = _pattern([key for names, _ in looked_for.values() for key in names], b"")
-
-    def see(self, line: bytes, new: bytes) -> bool:
-        """Search the next record, `line`, for keys; `new` is what no earlier record has of it.
-
-        Returns:
-            Whether it may have text: messages, or no token ids.
-        """
-        for key in set(self._keys.findall(line if self._lacks_ids else new)):
-            name = self._columns[key]
-            if name in self.found or not self._patterns[name].search(line):
-                continue
-            if name != "logprobs" or self._ids.search(line):  # logprobs need token ids
-                self.found.add(name)
-            else:
-                self._lacks_ids = True
-        return b'"role"' in new or not self._ids.search(line)
-
-
-def _pattern(names: Sequence[str], after: bytes) -> re.Pattern[bytes]:
-    listed = b"|".join(re.escape(name).encode() for name in names) or rb"(?!)"
-    return re.compile(rb'"(?:%b)"%b' % (listed, after))

@@ -5,23 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from reasonpack.choices import Engine
 from reasonpack.datasets.receipt import Receipt
-from reasonpack.records.plan import UNIT_BYTES, Named
+from reasonpack.records.plan import UNIT_BYTES
 from reasonpack.records.unit import Unit
 from reasonpack.run.disk import unpacked_bytes
-from reasonpack.run.pool import run_pool, usable_cores, worthwhile_workers
+from reasonpack.run.pool import run_pool, start_method, usable_cores, worthwhile_workers
 from reasonpack.storage.place import is_url, stamp
 from reasonpack.tokens.fast_backends import AUTO, Choice, installed
 
 WORTH_ADVICE = 20_000_000
 """Bytes of input from which a fast backend is advised."""
+WORTH_BESIDE = 20_000_000
+"""Bytes of files from which they are read by another process while this one loads something."""
 Result = TypeVar("Result")
+File = TypeVar("File", bound=tuple[Any, ...])
 
 
 def _ignore(*_: object) -> None:
@@ -96,24 +99,35 @@ def results_of(units: Sequence[Unit], do: Callable[[Unit], Result], run: Run) ->
 
 
 def each_file(
-    do: Callable[[Named], Result], files: Sequence[Named], *, run: Run
+    do: Callable[[File], Result],
+    files: Sequence[File],
+    *,
+    run: Run,
+    share: int = 50,
+    beside: Callable[[], object] | None = None,
 ) -> Iterable[Result]:
     """Return the results of `do` for each file, in order; in several processes for large files.
 
-    `do` is taken to need a fiftieth of the time that packing the file needs.
+    The first two of a file are its place and its name. `do` is taken to need a `share`-th of the
+    time that packing the file needs. If other processes do it, `beside` is called here meanwhile.
     """
     if run.engine != "local" or any(is_url(place) for place, *_ in files):
         return map(do, files)
     sizes = [stamp_.bytes if (stamp_ := stamp(place)) else 0 for place, *_ in files]
     units = [
-        Unit(number, number, file[1], "plain", 0, size, 1, size // 50)
+        Unit(number, number, file[1], "plain", 0, size, 1, size // share)
         for number, (file, size) in enumerate(zip(files, sizes, strict=True))
     ]
     workers = min(processes(replace(run, num_proc=None), units), run.num_proc or len(units))
-    return results_of(units, partial(_of_file, do=do, files=files), replace(run, num_proc=workers))
+    has_two = run.num_proc != 1 and usable_cores() > 1 and start_method() == "fork"
+    if workers == 1 and not (beside and has_two and sum(sizes) >= WORTH_BESIDE):
+        return map(do, files)
+    do_one = partial(_of_file, do=do, files=files)
+    found = dict(run_pool(units, do_one, workers=workers, beside=beside))
+    return [found[unit] for unit in units]
 
 
-def _of_file(unit: Unit, *, do: Callable[[Named], Result], files: Sequence[Named]) -> Result:
+def _of_file(unit: Unit, *, do: Callable[[File], Result], files: Sequence[File]) -> Result:
     return do(files[unit.number])
 
 

@@ -9,7 +9,7 @@ intact are kept (`receipts.done_before`), the others are done again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,13 +24,15 @@ from reasonpack.errors import FormatError, UsageError
 from reasonpack.records.group_index import Grouped
 from reasonpack.records.plan import InputFile
 from reasonpack.records.plan import plan as cut
-from reasonpack.records.unit import Unit
+from reasonpack.records.unit import Unit, content_kind
 from reasonpack.records.unknown import UnknownFieldError, together
 from reasonpack.run.call_plan import INDEX as GROUPS
 from reasonpack.run.call_plan import (
+    First,
+    PlannedCalls,
     check_columns,
     check_grouping,
-    formats_of_inputs,
+    first_records,
     grouping_note,
     kind_of_inputs,
     plan_calls,
@@ -233,13 +235,12 @@ def plan_run(
     check_columns(options)
     with stage("plan"):
         grouped, size = None, run.unit_bytes
-        formats = formats_of_inputs(files, options)
-        kind = kind_of_inputs(formats, options)
+        firsts = first_records(files, options)
+        kind = kind_of_inputs(firsts, options)
         check_grouping(options, kind)
         if kind != "chats":
             calls = known_calls(known, files, options, unit_bytes=size, output=output)
-            new = partial(plan_calls, files, options, formats, unit_bytes=size, folder=folder)
-            grouped, columns = calls or new()
+            grouped, columns = calls or _plan_calls(files, firsts, loaded, run, folder)
             inputs, units = grouped.inputs, grouped.units
             run.watch.on_note(grouping_note(grouped.grouping))
         else:
@@ -263,13 +264,30 @@ def plan_run(
     return plan, grouped, index
 
 
+def _plan_calls(
+    files: Sequence[tuple[Place, str]],
+    firsts: Mapping[str, First],
+    loaded: Loaded,
+    run: Run,
+    folder: Path,
+) -> PlannedCalls:
+    """Return the groups and optional columns of calls."""
+    are_copied = any(content_kind(*file) not in {"plain", "array"} for file in files)
+    has_text = any(first.has_text for first in firsts.values())
+    load = loaded.context.tokenizer.load if has_text else None
+    each = partial(each_file, run=run, share=3 if are_copied else 50, beside=load)
+    size = run.unit_bytes
+    return plan_calls(files, loaded.options, firsts, unit_bytes=size, folder=folder, each=each)
+
+
 def _plan_chats(
     files: Sequence[tuple[Place, str]], loaded: Loaded, run: Run, known: Plan | None
 ) -> tuple[list[InputFile], list[Unit], tuple[str, ...]]:
     """Return the inputs, units and optional columns of chats."""
     options, size = loaded.options, run.unit_bytes
     loaded.context.check_template()
-    there, each = known_inputs(known, size), partial(each_file, run=run)
+    there = known_inputs(known, size)
+    each = partial(each_file, run=run, beside=loaded.context.tokenizer.load)
     weighted = options.loss_weights == "auto"
     inputs, units = cut(files, unit_bytes=size, known=there, weighted=weighted, each=each)
     return inputs, units, planned_columns(options, inputs)

@@ -137,7 +137,8 @@ def known_calls(
     entries = read_entries(index, 0, known.grouping.records)
     places = [place for place, _ in files]
     size = sum(unit.input_bytes for unit in known.units)
-    grouped = Grouped(known.inputs, places, entries, known.units, known.grouping, size)
+    columns = {*known.columns}
+    grouped = Grouped(known.inputs, places, entries, known.units, known.grouping, size, columns)
     return grouped, tuple(known.columns)
 
 

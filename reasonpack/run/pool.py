@@ -56,12 +56,16 @@ def worthwhile_workers(input_bytes: int) -> int:
 
 
 def run_pool(
-    units: Sequence[Unit], process: Callable[[Unit], Result], *, workers: int
+    units: Sequence[Unit],
+    process: Callable[[Unit], Result],
+    *,
+    workers: int,
+    beside: Callable[[], object] | None = None,
 ) -> Generator[tuple[Unit, Result], None, None]:
     """Call `process`, which has to pickle, with each unit in several processes.
 
     Yield each unit and its result as they come. Close the iterator to stop early; the processes
-    are then killed.
+    are then killed. `beside` is called here once they are at work; an error of it is ignored.
 
     Raises:
         Exception: the error of the first unit, in the order of the plan, that has one.
@@ -69,6 +73,10 @@ def run_pool(
     """
     pool = _Pool(units, process, workers)
     try:
+        pool.start()
+        if beside:
+            with contextlib.suppress(Exception):
+                beside()
         yield from pool.results()
     finally:
         pool.stop()
@@ -102,11 +110,15 @@ class _Pool(Generic[Result]):
         self.false_starts = 0
         self.failed: dict[tuple[int, int], BaseException] = {}
 
+    def start(self) -> None:
+        """Give units to as many processes as are to be at work."""
+        while self.todo and len(self.busy) < self.size:
+            self._give(self.todo.pop())
+
     def results(self) -> Iterator[tuple[Unit, Result]]:
         """Yield results as they come, until all units, or all before a failed one, are done."""
         while self._goes_on():
-            while self.todo and len(self.busy) < self.size:
-                self._give(self.todo.pop())
+            self.start()
             for pipe in wait(list(self.busy)):
                 worker, unit = self.busy[pipe]
                 try:

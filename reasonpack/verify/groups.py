@@ -28,9 +28,10 @@ from reasonpack.errors import RecordError, UsageError
 from reasonpack.records.record_places import (
     ENTRY,
     Entries,
-    RecordPlaces,
+    FilePlaces,
     Source,
     look_up,
+    read_places,
 )
 from reasonpack.records.strict_json import decode
 from reasonpack.records.unit import Record
@@ -132,7 +133,7 @@ def find_groups(files: list[tuple[Place, str]], by: list[GroupedBy], folder: Pat
 
     The records of a file in which none can be looked up, as a compressed one, go to `folder`.
     """
-    found = RecordPlaces(folder)
+    found: list[FilePlaces] = []
     for at, (place, name) in enumerate(files):
 
         def key(record: Record, number: int, *, at: int = at) -> bytes:
@@ -143,13 +144,12 @@ def find_groups(files: list[tuple[Place, str]], by: list[GroupedBy], folder: Pat
             said += f", record {number}" * alone
             return hashlib.blake2b(said.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
-        found.read(place, name, key)
-    entries = np.frombuffer(found.entries, ENTRY)
+        found.append(read_places(place, name, at, group_of=key, folder=folder))
+    entries = np.frombuffer(b"".join(each.entries for each in found), ENTRY)
     _, first, of = np.unique(entries["group"], axis=0, return_index=True, return_inverse=True)
     entries = entries[np.argsort(first[of.ravel()], kind="stable")]
-    names = [name for _, name in files]
-    sources = map(Source, found.places, names, found.containers)
-    return Groups(by, entries, [*sources])
+    sources = [Source(each.place, each.input.name, each.container) for each in found]
+    return Groups(by, entries, sources)
 
 
 def fields_of(record: Record) -> dict[str, Any]:

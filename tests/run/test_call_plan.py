@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
-from packed_calls import LOGS, OPTIONS, SKIPPING, Json, packed, rows_of, with_ids, written
+from packed_calls import LOGS, OPTIONS, SKIPPING, packed, rows_of, with_ids, written
 from runs import run, said
 
 from reasonpack.errors import UsageError
-from reasonpack.records import repeated_items
 from reasonpack.run import parts
-from reasonpack.run.call_plan import KeyColumns
 from reasonpack.run.context import Loaded
 from reasonpack.run.engine import Watch
 from reasonpack.run.pack import pack_files
@@ -54,40 +51,6 @@ def test_a_format_is_packed_and_grouped_without_an_option(name: str, tmp_path: P
     assert verify_dataset(tmp_path / "out").total == 0
     found = [id_ for row in rows_of(tmp_path / "out", manifest) for id_ in row["sample_id"]]
     assert found == GROUPS.get(name, found)
-
-
-@pytest.mark.parametrize(
-    ("record", "columns"),
-    [
-        ({"nodes": [{"token_ids": [5], "logprobs": [-1]}]}, {"logprobs"}),
-        ({"nodes": [{"token_ids": [5], "logprobs": []}]}, set()),
-        ({"tokens": [5, 7], "response_length": 1, "rollout_log_probs": [-1]}, {"logprobs"}),
-        ({"prompt_ids": [5], "completion_ids": [7], "request": {"logprobs": 5}}, set()),
-        ({"messages": [], "choices": [{"logprobs": {"content": [{"logprob": -1}]}}]}, set()),
-        ({"rewards": {"right": 1.0}, "advantage": None}, {"call_reward"}),
-        ({"token_ids": [5], "own": {"logprobs": [-1]}, "advantages": [1.0]}, {"advantages"}),
-    ],
-)
-def test_columns_are_found_wherever_their_values_stand(record: Json, columns: set[str]) -> None:
-    keys = KeyColumns(ignored=["own.logprobs"] if "own" in record else [])
-    line = json.dumps(record).encode()
-    keys.see(line, line)
-    assert keys.found == columns
-
-
-@pytest.mark.parametrize("answer", [{"token_ids": [5]}, {"logprobs": [-1]}])
-def test_columns_are_found_in_what_a_line_has_of_one_before(
-    answer: Json, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What says of which tokens the log probabilities are may stand in the other part."""
-    monkeypatch.setattr(repeated_items, "HEAD", 9)
-    keys, lines = KeyColumns(), repeated_items.RepeatedItems()
-    history = [{"token_ids": [5]} if "logprobs" in answer else {"logprobs": [-1]}]
-    for record in ({"input": history}, {"input": [*history, {"id": 1}], **answer}):
-        line = json.dumps(record).encode()
-        keys.see(line, new := lines.short(line))
-    assert len(new) < len(line)
-    assert keys.found == {"logprobs"}
 
 
 @pytest.mark.parametrize("has_text", [False, True])

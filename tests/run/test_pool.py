@@ -19,7 +19,8 @@ import pytest
 from crashing import ENVIRONMENT
 from runs import ROOT, SKIPPING, UNIT_BYTES, chats, run, tree
 
-from reasonpack.errors import ReasonpackError, RecordError, StorageError
+from reasonpack.errors import ReasonpackError, RecordError, StorageError, UsageError
+from reasonpack.records.group_index import plan_groups
 from reasonpack.records.plan import plan
 from reasonpack.records.unit import Unit
 from reasonpack.run import engine, parts
@@ -230,6 +231,81 @@ def test_files_are_cut_into_units_by_several_processes_as_by_one(
     assert [each["workers"] for each in used] == [2]
     with pytest.raises(StorageError, match="none: No such file"):
         plan([files[2], *files], each=spread)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_calls_of_files_are_grouped_by_several_processes_as_by_one(
+    packed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if records are copied, and whichever file's value is the first that groups nothing."""
+    records: list[Any] = [{"group": f"g{n % 3}", "id": [n]} for n in range(8)]
+    records.append({"reward": 1, "id": [8]})
+    files: list[tuple[Place, str]] = []
+    for number in range(4):
+        lines = "".join(json.dumps(each) + "\n" for each in records[number * 2 : number * 2 + 3])
+        path = tmp_path / f"{number}.jsonl"
+        path.write_bytes(gzip.compress(lines.encode()) if packed else lines.encode())
+        files.append((path, path.name))
+    monkeypatch.setattr(engine, "worthwhile_workers", lambda _: 9)
+    spread: Any = functools.partial(engine.each_file, run=Run(num_proc=3))
+    found = []
+    for folder, each in (("one", map), ("several", spread)):
+        (tmp_path / folder).mkdir()
+        grouped = plan_groups(files, unit_bytes=200, folder=tmp_path / folder, each=each)
+        copies = {path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()}
+        found.append((grouped.grouping, grouped.units, grouped.columns, grouped.text_bytes, copies))
+        with pytest.raises(UsageError, match=r"0.jsonl:1: --group-by: id is list in a record"):
+            plan_groups(files, field="id", unit_bytes=200, folder=tmp_path / folder, each=each)
+    assert found[0] == found[1]
+    grouping, _, columns, text_bytes, copies = found[0]
+    assert (grouping.records, grouping.alone, columns) == (12, 1, {"call_reward"})
+    assert text_bytes > 12 * len(json.dumps(records[-1]))
+    assert len(copies) == (4 if packed else 0)
+
+
+def test_something_is_done_beside_the_processes(tmp_path: Path) -> None:
+    """An error of it is ignored, because whoever needs its result meets the error again."""
+    os.mkfifo(tmp_path / "pipe")
+    wait = functools.partial(read_all, pipe=str(tmp_path / "pipe"))
+
+    def beside() -> None:
+        (tmp_path / "pipe").write_bytes(b"x")  # blocks until the process reads
+        raise StorageError("nobody", "hears", "this", "one")
+
+    assert [*run_pool(units(1), wait, workers=1, beside=beside)] == [(units(1)[0], b"x")]
+
+
+def read_all(unit: Unit, *, pipe: str) -> bytes:
+    return Path(pipe).read_bytes()
+
+
+ANSWERED = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]
+HELD: dict[str, Any] = {
+    "chats": {"messages": ANSWERED},
+    "calls": {"messages": ANSWERED[:1], "choices": [{"message": ANSWERED[1]}]},
+    "ids": {"prompt_ids": [5], "completion_ids": [7]},
+}
+
+
+@pytest.mark.parametrize("num_proc", [None, 1])
+@pytest.mark.parametrize("holds", HELD)
+def test_the_tokenizer_is_loaded_while_another_process_plans(
+    holds: str, num_proc: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text(json.dumps(HELD[holds]))
+    beside: list[bool] = []
+
+    def pool(*given: Any, **more: Any) -> Any:
+        beside.append(bool(more.get("beside")))
+        return run_pool(*given, **more)
+
+    monkeypatch.setattr(engine, "WORTH_BESIDE", 1)
+    monkeypatch.setattr(engine, "usable_cores", lambda: 2)
+    monkeypatch.setattr(engine, "start_method", lambda: "fork")
+    monkeypatch.setattr(engine, "run_pool", pool)
+    pack_files([str(path)], tmp_path / "out", SKIPPING, run=run(num_proc=num_proc))
+    assert beside == [True] * (num_proc is None and holds != "ids")
 
 
 @pytest.mark.parametrize(("num_proc", "most"), [(1, 9), (2, 9), (3, 1)])

@@ -25,7 +25,7 @@ from reasonpack.records.conversation import Conversation
 from reasonpack.records.plan import plan
 from reasonpack.records.unit import read_records
 from reasonpack.rows.encoded_views import common_prefix, runs
-from reasonpack.run.call_plan import formats_of_inputs, kind_of_inputs
+from reasonpack.run.call_plan import first_records, kind_of_inputs
 from reasonpack.run.check.written import Answer, Fault, Read, Reader
 from reasonpack.run.context import Context
 from reasonpack.run.conversations import parse
@@ -72,7 +72,7 @@ def read_source(inputs: Sequence[str], options: Options, context: Context) -> So
     files, blend = named_inputs(inputs)
     if blend:
         raise UsageError(str(inputs[0]), "a share of an input", "all of it", "name the file alone")
-    if kind_of_inputs(formats_of_inputs(files, options), options) != "chats":
+    if kind_of_inputs(first_records(files, options), options) != "chats":
         raise UsageError(str(inputs[0]), "calls", "chats", "name the chats the rows were made of")
     source, reading = Source(context), replace(context.reading, weighs=True)
     for unit in plan(files)[1]:
