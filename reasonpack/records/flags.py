@@ -79,9 +79,9 @@ def _check(value: float, path: str, *, weighs: bool, known: bool) -> None:
         fix = "write 1 to train the message, 0 not to"
         raise RecordError("weight", path, "got a number other than 0 and 1", "one of the two", fix)
     if not weighs:
-        what, expected = f"got the weight {value}", "0 or 1, as this run writes no weights"
-        fix = "pass --loss-weights data, or write 1 to train it, 0 not to; in a call, write the "
-        fix += "weight next to the answer"
+        what, expected = f"got the weight {value}", "0 or 1, as this run weighs no messages"
+        fix = "of a call, write the weight next to the answer, and none in the prompt; of a chat, "
+        fix += "pass --loss-weights data, or write 1 to train it, 0 not to"
         raise RecordError("weight", path, what, expected, fix)
     if not LEAST <= value <= MOST:
         fix = "write a weight between them"

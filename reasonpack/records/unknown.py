@@ -6,7 +6,8 @@
 
 On an assistant message a field is refused unless it is read, the template looks it up, or it is
 known to be harmless. Elsewhere it is refused only if it could be signal (a list, an object of not
-only numbers, a text longer than `LONG`) under a name like a known one. A field whose value is
+only numbers, a text longer than `LONG`) under a name like a known one, or a list of numbers that is
+named like values of tokens, in another object or in the first one of a list. A field whose value is
 null, "", [] or {} counts as absent, and one whose texts were all read elsewhere as read. Objects
 in a field follow the rule of the field.
 """
@@ -24,6 +25,7 @@ from msgspec.structs import replace
 from reasonpack.errors import RecordError
 from reasonpack.records.draft import REASONING, is_effort
 from reasonpack.records.strict_json import quoted, step
+from reasonpack.records.value_types import are_numbers
 from reasonpack.wording import nearest
 
 MOST = 100
@@ -120,7 +122,13 @@ def _fix(named: Sequence[Field]) -> str:
         fix = f"{' '.join(renamed)} to read {them}, {'and' if mixed else 'or'} {fix}"
     if credit := next((each.name for each in left if each.name in CREDIT), ""):
         fix = f"--input-format calls to train with {quoted(credit)}, or {fix}"
-    marks = [each.name for each in left if not each.near and _MARKS.search(each.name)]
+    others = [each.name for each in left if not each.near]
+    marks = [name for name in others if _MARKS.search(name)]
+    inner = [name for name in others if "." in name and _OF_TOKENS.search(name)]
+    if values := [name for name in inner if name not in marks]:
+        said = f"if {quoted(values[0])} has a value for each token of a call, write it next to the "
+        said += "ids of the call, under a name of schemas/call.schema.json"
+        return f"{said}; else pass {fix}"
     if marks:
         said = f"if {quoted(marks[0])} says which tokens are trained, write that as loss_mask, "
         said += "beside the tokens' ids, 1 for each to train and 0 for the others"
@@ -130,6 +138,14 @@ def _fix(named: Sequence[Field]) -> str:
 
 _MARKS = re.compile(r"mask(s|ed|ing)?$|labels$|(range|span|weight)s$|(^|_)is_\w*tokens?$")
 """Names of fields that may say which tokens are trained, in one way or the opposite."""
+
+
+_OF_TOKENS = re.compile(
+    r"(^|\.)(token|(prompt|completion|response|output|generation|input)(_token)?)_ids$"
+    r"|(^|\.)(prompt|completion|response|output|generation|input)_tokens$"
+    r"|log_?probs$|_mask$|(^|\.)advantages$"
+)
+"""Names, perhaps dotted, of fields in another object that have a value for each token."""
 
 
 def _argument(text: str) -> str:
@@ -212,6 +228,12 @@ def _unread(
         if refused or wraps:
             yield from refused
             return
+    elif isinstance(value, list) and value and isinstance(value[0], dict) and not strict:
+        inside = unread(value[0], known.inside(strict=False), f"{path}[0]", texts=texts, name=name)
+        refused = [each for each in inside if _OF_TOKENS.search(each.name) and each.refused]
+        yield from refused
+        if refused:
+            return
     if harmless:
         return
     near = "" if tells else named_like(key, known.likely)
@@ -219,6 +241,7 @@ def _unread(
     misplaced = "." in name and key in known.likely and (isinstance(value, str) or not value)
     misplaced &= not (key in REASONING and is_effort(value))
     likely = bool(near or SIGNAL.search(key)) and _is_large(value)
+    likely |= "." in name and bool(_OF_TOKENS.search(key)) and are_numbers(value)
     signal = strict or misplaced or likely
     if signal and _was_read(value, texts):
         return

@@ -72,3 +72,20 @@ def wrong_type(path: str, got: str | None, wanted: str, *, fix: str = "") -> Rec
     helps = (how for kind, word, how in _TYPE_FIXES if kind in (name, "") and word in wanted)
     fix = fix or next(helps).format(wanted)
     return RecordError("type", path, f"got {name or 'a key of another type'}", wanted, fix)
+
+
+_NUMBERS = {int, float, bool, type(None)}
+
+
+def are_numbers(value: object) -> bool:
+    """Return whether a value is a list of numbers, or a list that has such lists.
+
+    >>> are_numbers([1, 0.5]), are_numbers([[1], [2]]), are_numbers([]), are_numbers(["a"])
+    (True, True, False, False)
+    """
+    if not isinstance(value, list) or not value:
+        return False
+    if isinstance(value[0], list):
+        return any(map(are_numbers, value))
+    kinds = set(map(type, value))
+    return kinds <= _NUMBERS and kinds != {type(None)}

@@ -115,7 +115,7 @@ class CallGroups(Work[Group]):
             view = call_view(call, whole, self.pieces, self.columns, number)
             joined = self.forest.add(view)
             if number:
-                planted.notes[_joint_note(joined, view)] += 1
+                planted.notes[_joint_note(joined, view, has_ids=has_ids)] += 1
             if cut and has_ids:
                 note, example = compared(each.call, cut, self.pieces, self.context.tokenizer)
                 planted.notes[note] += 1
@@ -236,13 +236,17 @@ def _all_of(calls: Mapping[int, Sequence[Waiting]]) -> list[Waiting]:
     return [*chain.from_iterable(calls.values())]
 
 
-def _joint_note(joined: Joined, view: CallView) -> str:
-    """Return a note on how a call joined the others, with the first message that is rewritten."""
+def _joint_note(joined: Joined, view: CallView, *, has_ids: bool) -> str:
+    """Return a note on how a call joined the others, with the first message that is rewritten.
+
+    Text of the template that belongs to no message, as that of tools, may be rewritten too.
+    """
     note = f"joined-{joined.joint}"
     if joined.joint != "rewritten":
         return note
     message = next((each for stop, _, each in view.runs if stop > joined.depth), -1)
-    return f"{note} message {message}" if message >= 0 else f"{note} token ids"
+    of_none = "token ids" if has_ids else "template text"
+    return f"{note} message {message}" if message >= 0 else f"{note} {of_none}"
 
 
 # --- a call in tokens, and its values --------------------------------------------------

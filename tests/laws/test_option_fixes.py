@@ -61,6 +61,7 @@ LARGE = lines(*(call(n, trace_id="a") for n in range(2)))
 MANY = lines(*(call(n, trace_id="a") for n in range(1_001)))
 PAIRS = lines({"session": 1, "prompt": [ASK], "completion": "4"})
 IDS = {"prompt_ids": [1, 2], "completion_ids": [3, 4]}
+BARE = {"role": "assistant", "content": "4"}
 
 
 def calls(words: str, mend: Mend, *given: str, data: bytes = LARGE, status: int = 2) -> Row:
@@ -98,6 +99,11 @@ CALLS: dict[str, Row] = {
     ),
     "weights of calls": calls(
         "Fix: leave the option out", instead("a.jsonl"), "--loss-weights", "none"
+    ),
+    "a weight in the answer of a call": calls(
+        "Fix: of a call, write the weight next to the answer",
+        write("a.jsonl", lines(call(1, response=BARE, weight=0.5))),
+        data=lines(call(1, response={**BARE, "weight": 0.5})), status=1,
     ),
     "a value without its column": calls(
         "pass --call-columns with call_reward in it, or leave",

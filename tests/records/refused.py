@@ -508,10 +508,10 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
     "a weight": (
         answer(content="4", weight=0.5),
         "weight",
-        "messages[1].weight: got the weight 0.5, expected 0 or 1, as this run writes no weights",
+        "messages[1].weight: got the weight 0.5, expected 0 or 1, as this run weighs no messages",
         (
-            "pass --loss-weights data, or write 1 to train it, 0 not to; in a call, write the "
-            "weight next to the answer"
+            "of a call, write the weight next to the answer, and none in the prompt; of a chat, "
+            "pass --loss-weights data, or write 1 to train it, 0 not to"
         ),
     ),
     "a number in a flag": (

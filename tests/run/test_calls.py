@@ -315,6 +315,16 @@ def test_rewritten_history_is_counted_where_it_was(tmp_path: Path) -> None:
     assert manifest.counts.notes["joined-rewritten message 1"] == 1
 
 
+def test_other_tools_count_as_rewritten_text_of_the_template(tmp_path: Path) -> None:
+    """Tools stand in no message, and these calls were not logged as token ids."""
+    calls = [
+        {"trace_id": 1, "messages": [said("user", "2+2?")], "response": "4", "tools": [tool]}
+        for tool in ({"name": "add", "parameters": {}}, {"name": "sum", "parameters": {}})
+    ]
+    manifest, _ = packed(tmp_path, calls)
+    assert manifest.counts.notes["joined-rewritten template text"] == 1
+
+
 def test_ids_are_compared_with_their_messages(tmp_path: Path) -> None:
     plain = {"trace_id": 1, "messages": [said("user", "2+2?")], "response": "4"}
     _, (row,) = packed(tmp_path, [plain])

@@ -29,7 +29,7 @@ from reasonpack.records.side_fields import SIDE_FIELDS
 from reasonpack.records.strict_json import step
 from reasonpack.records.unknown import INSTRUCTED, Field, Known, Texts, named_like, unread
 from reasonpack.records.unread_fields import MESSAGE_FIELDS, OF_A_RECORD, refuse_whole, undesired
-from reasonpack.records.value_types import typed
+from reasonpack.records.value_types import are_numbers, typed
 
 TOKEN_FIELDS = frozenset(
     name for names in (*TOKEN_NAMES.values(), *VALUE_NAMES.values()) for name in names
@@ -74,11 +74,12 @@ class Place(Struct, frozen=True):
             fields, notes = renamed(fields, own, self.path, known=read)
             notes = tuple(note.replace(" ", f" {below}", 1) for note in notes)
         place = below or "record."
-        ignored = reading.ignored and read & fields.keys()
-        left = {key for key in ignored if {below + key, place + key} & reading.ignored}
+        ignored = reading.ignored and sorted(read & fields.keys())
+        named = {p + key: key for key in ignored for p in (below, place)}
+        left = {name: key for name, key in named.items() if name in reading.ignored}
         if left:
-            fields = without(fields, left) | ended_early(fields, left)
-            notes += tuple(f"left-out {below}{key}" for key in sorted(left))
+            fields = without(fields, left.values()) | ended_early(fields, left.values())
+            notes += tuple(f"left-out {name}" for name in left)
         return Level(reading, self.path, self.name, fields, read, notes)
 
     def levels(self, items: object, read: Collection[str]) -> list[Level]:
@@ -212,7 +213,6 @@ def noted(
         yield draft
 
 
-_NUMBERS = {int, float, bool, type(None)}
 _TOKENS: Mapping[str, type | tuple[type, ...]] = {
     name: list for names in TOKEN_NAMES.values() for name in names
 }
@@ -234,14 +234,17 @@ def _unread_in(each: Level, texts: Texts) -> Iterator[Field]:
         RecordError: the level has media, or says that it is not to be trained.
     """
     refuse_whole(each.fields, each.reading.ignored, each.path, each.name)
-    fields, others = each.fields, without(each.fields, each.read)
+    # An object in `tokens` is not read, only a list.
+    read = each.read - {name for name in ("tokens",) if isinstance(each.get(name), dict)}
+    fields, others = each.fields, without(each.fields, read)
     if not others:
         return
     telling = INSTRUCTED if each.name else undesired(fields) | INSTRUCTED
-    known = Known(each.read, HARMLESS_OF_A_CALL, _LIKELY, telling=telling)
-    numbers = {key for key, value in others.items() if _are_numbers(value)}
+    known = Known(read, HARMLESS_OF_A_CALL, _LIKELY, telling=telling)
+    numbers = {key for key, value in others.items() if are_numbers(value)}
     for found in unread(without(others, numbers), known, each.path, texts=texts, name=each.name):
-        yield replace(found, name=_qualified(found.name))
+        near = found.near or _read_as(found, each)
+        yield replace(found, name=_qualified(found.name), near=near)
     for key in sorted(numbers):
         place = each.below(str(key))
         if key == "attention_mask" and 0 in fields[key] and place.name not in each.reading.ignored:
@@ -253,20 +256,13 @@ def _unread_in(each: Level, texts: Texts) -> Iterator[Field]:
         yield Field(_qualified(place.name), place.path, refused=True, near=near)
 
 
+def _read_as(found: Field, level: Level) -> str:
+    """Return the known name of values of tokens in an object of a level; empty if not readable."""
+    key = found.name.rpartition(".")[2]
+    in_list = "[" in found.path.removeprefix(level.path)
+    return "" if in_list or key not in _TOKENS or level.fields.get(key) else key
+
+
 def _qualified(name: str) -> str:
     """Put `record.` before a name that in options means a field of a chat or of a message."""
     return f"record.{name}" if name.partition(".")[0] in _OF_CHATS else name
-
-
-def _are_numbers(value: object) -> bool:
-    """Return whether a value is a list of numbers, or a list that has such lists.
-
-    >>> _are_numbers([1, 0.5]), _are_numbers([[1], [2]]), _are_numbers([]), _are_numbers(["a"])
-    (True, True, False, False)
-    """
-    if not isinstance(value, list) or not value:
-        return False
-    if isinstance(value[0], list):
-        return any(map(_are_numbers, value))
-    kinds = set(map(type, value))
-    return kinds <= _NUMBERS and kinds != {type(None)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from logged import ASK, one, read, refused
 from refused_calls import IDS
@@ -22,7 +24,52 @@ def test_a_system_text_under_another_name_is_refused_and_can_be_read(name: str) 
 def test_a_field_that_is_read_can_be_left_out() -> None:
     ignored = ignored_fields(["record.loss_mask", "advantages"])
     said = one({**IDS, "loss_mask": [1], "advantages": [1]}, Reading(ignored=ignored))
-    assert set(said["notes"]) == {"left-out loss_mask", "left-out advantages"}
+    assert set(said["notes"]) == {"left-out record.loss_mask", "left-out advantages"}
+
+
+def test_what_is_left_out_is_noted_as_the_option_names_it() -> None:
+    """By the note a run finds out whether the option made a difference."""
+    said = one({**IDS, "reward": 1}, Reading(ignored=ignored_fields(["record.reward"])))
+    assert said["notes"] == {"left-out record.reward": 1}
+
+
+CALL = {"messages": [ASK], "response": "4"}
+
+
+@pytest.mark.parametrize(
+    ("record", "names"),
+    [
+        ({"tokens": {"prompt_ids": [5], "completion_ids": [7]}}, ["prompt_ids", "completion_ids"]),
+        ({"info": {"token_ids": [7]}}, ["token_ids"]),
+        ({"reply": {"output_tokens": [7]}}, []),
+        ({"meta_info": {"output_token_logprobs": [[-0.5, 7, None]]}}, []),
+        ({"trajectory": [{"tokens": {"completion_logprobs": [-0.5]}}]}, []),
+    ],
+)
+def test_values_of_tokens_in_an_object_that_nothing_reads_are_refused(
+    record: dict[str, Any], names: list[str]
+) -> None:
+    """Text would be encoded again although its ids were logged."""
+    error = refused({**CALL, **record})
+    (key,) = record
+    assert error.reason == "unknown-field"
+    read = [f"{key}.{name}={name}" for name in names]
+    assert all(f"--field {each}" in error.fix for each in read)
+    assert names or "write it next to the ids of the call" in error.fix
+    assert one({**CALL, **record}, Reading(ignored=frozenset([key])))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"usage": {"completion_tokens": 3}},
+        {"sampling_params": {"logprobs": 0, "stop_token_ids": [7]}},
+        {"info": {"scores": [0.5, 1], "steps": [{"reward": 1, "box": [1, 2]}]}},
+    ],
+)
+def test_other_numbers_in_an_object_are_only_noted(record: dict[str, Any]) -> None:
+    (call,) = read({**CALL, **record})
+    assert call.trained
 
 
 def test_a_sequence_is_parted_by_its_length() -> None:
