@@ -38,8 +38,8 @@ from reasonpack.rows.sample import IGNORE, Calls, write
 from reasonpack.run.call_checks import VALUES
 from reasonpack.run.length import LeftOut
 from reasonpack.run.splits import content_of, split_of
-from reasonpack.run.stages import stage
-from reasonpack.run.waiting_calls import GroupReader, Waiting, WaitingGroup
+from reasonpack.run.stages import stage, staged
+from reasonpack.run.waiting_calls import GroupCutter, Waiting, WaitingGroup, calls_of
 from reasonpack.run.work import Work, ids_of_copies
 from reasonpack.tokens.call_cutter import CutCall
 from reasonpack.tokens.tokenizer import Tokenizer
@@ -76,17 +76,20 @@ class CallGroups(Work[Group]):
         """Start a new batch: no group waits."""
         super().begin()
         self.groups: list[WaitingGroup] = []
-        self.characters = 0
         self.planted: list[_Planted] = []
         self.forest = GroupForest()
         self.said = cache(self._content)
 
     def read(self, each: Group, times: int) -> None:
         """Read a group; encode and write all waiting groups if their text is long."""
-        waiting = GroupReader(self, each, times).read()
-        self.characters += waiting.characters
-        self.groups.append(waiting)
-        if self.characters > ENCODED_AT_ONCE:
+        group, is_empty = GroupCutter(self, each, times), each.is_session
+        self.groups.append(group.waiting)
+        for position, record, calls in staged("parse", calls_of(each, self.context.reading)):
+            self.put(position, record, calls, group.add)
+            is_empty = False
+        if is_empty:
+            self.laid.counts.note({"no-call": 1, "untrained-call": 1})
+        if self.pieces.characters > ENCODED_AT_ONCE:
             self.flush()
 
     def write(self) -> None:

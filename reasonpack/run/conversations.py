@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -26,7 +27,6 @@ from reasonpack.run.length import LeftOut
 from reasonpack.run.stages import stage
 from reasonpack.run.weights import weighed
 from reasonpack.run.work import Work, ids_of_copies
-from reasonpack.templates.limits import ready_for_bounds
 from reasonpack.tokens.view_tokens import Cutter, CutView
 from reasonpack.views.view import View, each_view
 
@@ -69,33 +69,37 @@ class Chats(Work[Record]):
         self.reading = replace(self.context.reading, weighs=self.weighs)
 
     def read(self, each: Record, times: int) -> None:
-        """Read a record and cut its views."""
+        """Read a record."""
         self.position += 1
-        with self.rejecting(self.position, each):
-            with stage("parse"):
-                conversation = parse(each, self.reading)
-            self.waiting.append(self._cut_views(each, conversation, times))
+        found: Conversation | RecordError
+        with stage("parse"):
+            try:
+                found = parse(each, self.reading)
+            except RecordError as error:
+                found = error
+        self.put(self.position, each, found, partial(self._cut_views, times))
 
-    def _cut_views(self, record: Record, conversation: Conversation, times: int) -> _Waiting:
+    def _cut_views(
+        self, times: int, position: int, record: Record, conversation: Conversation
+    ) -> None:
         """Build the views of a conversation, and cut each before the next, to save memory."""
-        waiting, cutter = _Waiting(self.position, record, conversation, times), Cutter(self.pieces)
+        waiting, cutter = _Waiting(position, record, conversation, times), Cutter(self.pieces)
         rendering, train_on = self.context.rendering(conversation), self.options.train_on
-        with stage("render"), ready_for_bounds():
-            for view in each_view(conversation, rendering, train_on=train_on):
-                note, number = note_on(view)
-                waiting.notes[note] += number
-                if isinstance(view, str):
-                    continue
-                characters = len(view.prompt) + len(view.completion)
-                if too_long := self.limits.too_long_text(view.message, characters):
-                    waiting.left_out.append(too_long)
-                    continue
-                with stage("cut"):
-                    waiting.views.append(cutter.add(view))
-                waiting.messages.append(view.message)
+        for view in each_view(conversation, rendering, train_on=train_on):
+            note, number = note_on(view)
+            waiting.notes[note] += number
+            if isinstance(view, str):
+                continue
+            characters = len(view.prompt) + len(view.completion)
+            if too_long := self.limits.too_long_text(view.message, characters):
+                waiting.left_out.append(too_long)
+                continue
+            with stage("cut"):
+                waiting.views.append(cutter.add(view))
+            waiting.messages.append(view.message)
         if waiting.left_out and (self.options.overlong != "split" or not waiting.views):
             raise self.limits.nothing_fits(waiting.left_out)  # last: other errors come first
-        return waiting
+        self.waiting.append(waiting)
 
     def write(self) -> None:
         """Write the samples of the waiting conversations, in batches."""

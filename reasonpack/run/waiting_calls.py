@@ -22,9 +22,8 @@ from reasonpack.run.call_checks import check_columns, check_ids
 from reasonpack.run.context import Context
 from reasonpack.run.conversations import note_on
 from reasonpack.run.splits import turn_of_call
-from reasonpack.run.stages import stage, staged
+from reasonpack.run.stages import stage
 from reasonpack.run.work import Work
-from reasonpack.templates.limits import ready_for_bounds
 from reasonpack.tokens.call_cutter import CallCutter, CutCall
 from reasonpack.views.earlier_calls import Pasts
 from reasonpack.views.view import View, each_view
@@ -60,7 +59,6 @@ class WaitingGroup(Struct):
         times: how often it is packed.
         notes: counted notes on each record that was read, by its position.
         calls: the calls, in their order, by the position of their record.
-        characters: length of its texts, without what a call shares with the one before.
     """
 
     id: str
@@ -68,7 +66,6 @@ class WaitingGroup(Struct):
     times: int
     notes: dict[int, Counter[str]] = field(default_factory=dict)
     calls: dict[int, list[Waiting]] = field(default_factory=dict)
-    characters: int = 0
 
 
 def calls_of(
@@ -98,31 +95,16 @@ def calls_of(
         yield group.start + place, records[place], [each] if isinstance(each, Call) else each
 
 
-class GroupReader:
-    """Reads the calls of one group, and cuts their views into the pieces of a `Work`."""
+class GroupCutter:
+    """Cuts the views of the calls of one group into the pieces of a `Work`."""
 
     def __init__(self, work: Work[Group], group: Group, times: int) -> None:
         self.work, self.options, self.context = work, work.options, work.context
-        self.group, self.waiting = group, WaitingGroup(group.id, group.again, times)
+        self.waiting = WaitingGroup(group.id, group.again, times)
         self.cutter, self.pasts = CallCutter(work.pieces), Pasts()
 
-    def read(self) -> WaitingGroup:
-        """Read the group; reject records that cannot be packed."""
-        is_empty = self.group.is_session
-        found = staged("parse", calls_of(self.group, self.context.reading))
-        with ready_for_bounds():
-            for position, record, calls in found:
-                is_empty = False
-                with self.work.rejecting(position, record):
-                    if isinstance(calls, RecordError):
-                        raise calls
-                    self._add(calls, position, record)
-        if is_empty:
-            self.work.laid.counts.note({"no-call": 1, "untrained-call": 1})
-        self.waiting.characters = self.cutter.characters
-        return self.waiting
-
-    def _add(self, calls: Sequence[Call], position: int, record: Record) -> None:
+    def add(self, position: int, record: Record, calls: Sequence[Call]) -> None:
+        """Cut the views of the calls of a record."""
         read = [self._cut(call, number) for number, call in enumerate(calls)]
         notes: Counter[str] = Counter()
         for _, own in read:
@@ -146,8 +128,7 @@ class GroupReader:
         if (said := call.conversation) is not None:
             answer = said.sources[-1] if said.sources else len(said.messages) - 1
             try:
-                with stage("render"):
-                    view = view_of_call(said, self.context, self.options.train_on, self.pasts)
+                view = view_of_call(said, self.context, self.options.train_on, self.pasts)
                 note, times = note_on(view)
                 notes[NOTES.get(note, note)] += times
                 cut = None if isinstance(view, str) else self._cut_view(view, said, answer)

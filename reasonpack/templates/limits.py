@@ -28,7 +28,6 @@ class _State(threading.local):
     caught = ready = armed = False
     due = math.inf
     left: float | None = None
-    memory, measured = 0, -math.inf
 
 
 _state = _State()
@@ -144,7 +143,8 @@ def _memory_limit() -> Iterator[None]:
     try:
         import resource  # noqa: PLC0415 (not on every platform)
 
-        taken = _memory_taken()
+        with open("/proc/self/statm", "rb", buffering=0) as file:  # noqa: PTH123 (often done)
+            taken = int(file.read(64).split(maxsplit=1)[0])
     except (ImportError, OSError):
         yield
         return
@@ -156,12 +156,3 @@ def _memory_limit() -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-
-
-def _memory_taken() -> int:
-    """Return how many pages of memory the process has, measured every hundredth of a second."""
-    if time.monotonic() - _state.measured > 0.01:
-        with open("/proc/self/statm", "rb", buffering=0) as file:  # noqa: PTH123 (often done)
-            _state.memory = int(file.read(64).split(maxsplit=1)[0])
-        _state.measured = time.monotonic()
-    return _state.memory

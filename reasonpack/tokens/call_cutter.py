@@ -69,27 +69,24 @@ class CallCutter:
         self._pieces = pieces
         self._chains: list[_Chain] = []
         self._count = 0
-        self.characters = 0
-        """Length of all views, without what each shares with the one before it."""
 
     def add(self, view: View, sources: Sequence[int]) -> CutCall:
         """Cut the view of the next call."""
-        chain, same = self._chain(view.prompt)
+        chain = self._chain(view.prompt)
         cut = chain.cutter.add(view)
         self._count += 1
         chain.used = self._count
         pieces = np.array(cut.pieces, np.int32)
         if chain.last is not None:
             pieces = np.concatenate([chain.last.pieces[: cut.shared], pieces])
-        self.characters += len(view.prompt) + len(view.completion) - same
         others = (span.stop for span in reversed(view.spans) if span.message != view.message)
         header = min(cut.prompt, chain.cutter.pieces_before(next(others, 0)))
         own = (header, cut.borders, sources, cut.shared, chain.last)
         chain.last = CutCall(pieces, cut.prompt, *own)
         return chain.last
 
-    def _chain(self, prompt: str) -> tuple[_Chain, int]:
-        """Return the chain that a prompt extends, and how many characters they share."""
+    def _chain(self, prompt: str) -> _Chain:
+        """Return the chain that a prompt extends."""
         found: list[tuple[int, _Chain]] = []
         for chain in self._chains:
             same = common_beginning(chain.cutter.prompt, prompt)
@@ -98,9 +95,8 @@ class CallCutter:
                 break
         same, best = max(found, key=lambda each: each[0], default=(0, None))
         if best is not None and 2 * same >= min(len(best.cutter.prompt), len(prompt)):
-            return best, same
+            return best
         if len(self._chains) < AGENTS:
             self._chains.append(_Chain(Cutter(self._pieces)))
-            return self._chains[-1], 0
-        oldest = min(self._chains, key=lambda chain: chain.used)
-        return oldest, common_beginning(oldest.cutter.prompt, prompt)
+            return self._chains[-1]
+        return min(self._chains, key=lambda chain: chain.used)

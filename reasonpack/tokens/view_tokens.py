@@ -96,6 +96,8 @@ class Pieces:
     ) -> None:
         self.cut = cut
         self.reach = reach
+        self.characters = 0
+        """Length of the views that were cut, without what each shares with the one before it."""
         self._decode = decode
         self._numbers = defaultdict[str, int](count().__next__)
         self._ids: list[bytes] = []  # of i32: to join bytes takes a tenth of the time
@@ -216,6 +218,7 @@ class Cutter:
         pieces = [*prompt, *cut(view.completion)]
         ends = [*accumulate(map(len, pieces), initial=at)]
         starts += ends[: len(prompt) or 1]
+        self._pieces.characters += ends[-1] - at
         numbers = self._pieces.number_all(pieces)
         borders = self._borders(view, pieces, ends, shared, len(prompt))
         return CutView(shared, shared + len(prompt), numbers, borders)

@@ -36,4 +36,4 @@ def test_calls_of_agents_in_turn_share_with_their_own() -> None:
         assert tuple(made.pieces.tolist()) == whole
     assert [each.before for each in cuts] == [None, None, cuts[0], cuts[1]]
     assert [each.shared > 0 for each in cuts] == [False, False, True, True]
-    assert cutter.characters == len("one|a|b|c|another|x|y|z|c|d|e|z|w|v|")
+    assert pieces.characters == len("one|a|b|c|another|x|y|z|b|c|d|e|y|z|w|v|")
