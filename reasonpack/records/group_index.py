@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -47,7 +48,7 @@ from reasonpack.records.record_places import (
 )
 from reasonpack.records.repeated_items import RepeatedItems
 from reasonpack.records.unit import Record, Unit
-from reasonpack.storage.place import Place
+from reasonpack.storage.place import Place, local_size
 
 MAX_GROUP_BYTES = 1 << 30
 MANY, MOST = 1_000, 0.5
@@ -77,10 +78,15 @@ class Grouping(Struct, frozen=True):
 
 NamedFile = tuple[Place, str, int, Sequence[str]]
 """A file: its place, its name, its number, and the fields of which the first groups a record."""
-FileRead = tuple["_GroupsOf", FilePlaces]
-"""What the groups of a file are, and where its records are."""
-Each = Callable[[Callable[[NamedFile], FileRead], Sequence[NamedFile]], Iterable[FileRead]]
-"""Applies a function to files and yields the results in order, like `map`."""
+FilesRead = tuple["_GroupsOf", list[FilePlaces]]
+"""What the groups of some files are, and where the records of each are."""
+Each = Callable[
+    [Callable[[Sequence[NamedFile]], FilesRead], Sequence[Sequence[NamedFile]]],
+    Iterable[FilesRead],
+]
+"""Applies a function to lists of files and yields the results in order, like `map`."""
+TOGETHER = 32 << 20
+"""Bytes from which adjacent files are read by themselves: small ones may repeat each other."""
 
 
 class Grouped(Struct, frozen=True):
@@ -128,18 +134,18 @@ def plan_groups(
         max_group_bytes: most bytes of a group.
         keys: makes what finds the optional columns that the records of a file need.
         folder: where to copy the records of files in which they cannot be looked up.
-        each: applies a function to all files and yields the results in order, like `map`.
+        each: applies a function to lists of files, like `map`.
 
     Raises:
         StorageError: a file cannot be read, or changes while it is.
         UsageError: several fields group records, a value is no group name, or a group is too large.
     """
-    named = [*_named_files(files, field, own_fields or {})]
-    read = [*each(partial(_read_file, keys=keys, folder=folder), named)]
-    groups, found = _GroupsOf.all(each for each, _ in read), [places for _, places in read]
+    named = _named_files(files, field, own_fields or {})
+    read = [*each(partial(_read_files, keys=keys, folder=folder), [*_adjacent(named)])]
+    groups = _GroupsOf.all(each for each, _ in read)
+    found = [*chain.from_iterable(places for _, places in read)]
     chosen = groups.chosen(field)
-    unsorted = np.frombuffer(b"".join(places.entries for places in found), ENTRY)
-    entries, bounds = sort_by_group(unsorted)
+    entries, bounds = sort_by_group(np.frombuffer(b"".join(p.entries for p in found), ENTRY))
     names = [place.input.name for place in found]
     upto = np.append(0, np.cumsum(entries["length"], dtype=np.int64))[bounds]
     largest = partial(_largest, entries, bounds, names)
@@ -167,8 +173,21 @@ def _named_files(
         yield place, name, number, auto if field == AUTO else (field,)
 
 
+def _adjacent(files: Iterable[NamedFile]) -> Iterator[list[NamedFile]]:
+    """Divide files into lists of adjacent ones, of `TOGETHER` bytes at least but for the last."""
+    some, size = list[NamedFile](), 0
+    for file in files:
+        some.append(file)
+        size += local_size(file[0])
+        if size >= TOGETHER:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
+
+
 class _GroupsOf(Struct):
-    """What tells the groups of the records of a file.
+    """What tells the groups of the records of files.
 
     Attributes:
         counts: by field that was looked for, the number of records that have it.
@@ -207,13 +226,13 @@ class _GroupsOf(Struct):
             raise self.unfit.get(chosen) or next(iter(self.unfit.values()))
         return chosen
 
-    def group_of(self, record: Record, line: bytes) -> str:
+    def group_of(self, record: Record, line: bytes, fields: Sequence[str]) -> str:
         """Return the group of a record, which counts; empty without one of the fields.
 
         `line` has the fields, and may lack messages.
         """
         found: list[str] = []
-        for name, value in fields_of_line(line, [*self.counts]).items():
+        for name, value in fields_of_line(line, fields).items():
             try:
                 found.append(group_name(value, name))
                 self.counts[name] += 1
@@ -224,20 +243,26 @@ class _GroupsOf(Struct):
         return found[0] if found else ""
 
 
-def _read_file(file: NamedFile, *, keys: Callable[[], KeyColumns], folder: Path) -> FileRead:
-    """Read one file."""
-    place, name, number, fields = file
-    found, columns, lines = _GroupsOf(Counter(dict.fromkeys(fields, 0))), keys(), RepeatedItems()
+def _read_files(
+    files: Sequence[NamedFile], *, keys: Callable[[], KeyColumns], folder: Path
+) -> FilesRead:
+    """Read files, one after another."""
+    found, columns, lines = _GroupsOf(Counter()), keys(), RepeatedItems()
+    places: list[FilePlaces] = []
+    for place, name, number, fields in files:
+        found.counts.update(dict.fromkeys(fields, 0))
 
-    def group_of(record: Record, at: int) -> bytes:
-        new = lines.short(record.line)
-        found.text_bytes += len(new) if columns.see(record.line, new) else 0
-        if FILE in fields:
-            return _hash("file", str(number))
-        group = found.group_of(record, new)
-        return _hash("group", group) if group else _hash("record", f"{number} {at}")
+        def group_of(
+            record: Record, at: int, *, number: int = number, fields: Sequence[str] = fields
+        ) -> bytes:
+            new = lines.short(record.line)
+            found.text_bytes += len(new) if columns.see(record.line, new) else 0
+            if FILE in fields:
+                return _hash("file", str(number))
+            group = found.group_of(record, new, fields)
+            return _hash("group", group) if group else _hash("record", f"{number} {at}")
 
-    places = read_places(place, name, number, group_of=group_of, folder=folder)
+        places.append(read_places(place, name, number, group_of=group_of, folder=folder))
     found.columns = columns.found
     return found, places
 

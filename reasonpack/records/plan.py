@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from errno import ENOENT
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import pyarrow.parquet as pq
 from msgspec import Struct
@@ -70,6 +70,10 @@ class InputFile(Struct, frozen=True):
 Planned = tuple[InputFile, Sequence[Unit]]
 Named = tuple[Place, str, tuple[InputFile | None, Sequence[Unit]]]
 """A file: its place, its name, and what an earlier plan knows of it (None, and no units)."""
+Each = Callable[
+    [Callable[[Sequence[Named]], list[Planned]], Sequence[Sequence[Named]]], Iterable[list[Planned]]
+]
+"""Applies a function to lists of files and yields the results in order, like `map`."""
 
 
 def plan(
@@ -78,7 +82,7 @@ def plan(
     unit_bytes: int = UNIT_BYTES,
     known: Mapping[str, tuple[InputFile, Sequence[Unit]]] | None = None,
     weighted: bool = False,
-    each: Callable[[Callable[[Named], Planned], Sequence[Named]], Iterable[Planned]] = map,
+    each: Each = map,
 ) -> tuple[list[InputFile], list[Unit]]:
     """Cut input files, given as place and name, into work units.
 
@@ -87,23 +91,28 @@ def plan(
 
     Every file is read once, for its hash and for the places where a plain one may be cut; a file
     whose stamp is still that in `known` is not read. If `weighted`, weights are looked for.
-    `each` applies a function to all files and yields the results in order, like `map`.
+    `each` applies a function to lists of files, like `map`.
 
     Raises:
         StorageError: a file cannot be read, is no file of records, or changes while it is read.
     """
     inputs: list[InputFile] = []
     units: list[Unit] = []
-    named = [(place, name, (known or {}).get(name, (None, ()))) for place, name in files]
-    for input_, own in each(partial(_cut, unit_bytes=unit_bytes, weighted=weighted), named):
+    named = [[(place, name, (known or {}).get(name, (None, ())))] for place, name in files]
+    cut = partial(_cut, unit_bytes=unit_bytes, weighted=weighted)
+    for input_, own in chain.from_iterable(each(cut, named)):
         for unit in own:
             units.append(replace(unit, number=len(units), input=len(inputs)))
         inputs.append(input_)
     return inputs, units
 
 
-def _cut(named: Named, *, unit_bytes: int, weighted: bool) -> Planned:
-    """Cut one file into units, unless they are known; `plan` sets their `number` and `input`."""
+def _cut(files: Sequence[Named], *, unit_bytes: int, weighted: bool) -> list[Planned]:
+    """Cut files into units, unless they are known; `plan` sets their `number` and `input`."""
+    return [_cut_one(file, unit_bytes, weighted=weighted) for file in files]
+
+
+def _cut_one(named: Named, unit_bytes: int, *, weighted: bool) -> Planned:
     place, name, (input_, own) = named
     before = stamp_of(place)
     unknown = input_ is None or (weighted and input_.weighted is None)

@@ -16,7 +16,7 @@ from reasonpack.records.plan import UNIT_BYTES
 from reasonpack.records.unit import Unit
 from reasonpack.run.disk import unpacked_bytes
 from reasonpack.run.pool import run_pool, start_method, usable_cores, worthwhile_workers
-from reasonpack.storage.place import is_url, stamp
+from reasonpack.storage.place import is_url, local_size
 from reasonpack.tokens.fast_backends import AUTO, Choice, installed
 
 WORTH_ADVICE = 20_000_000
@@ -98,37 +98,39 @@ def results_of(units: Sequence[Unit], do: Callable[[Unit], Result], run: Run) ->
     return [found[unit.number] for unit in units]
 
 
-def each_file(
-    do: Callable[[File], Result],
-    files: Sequence[File],
+def each_files(
+    do: Callable[[Sequence[File]], Result],
+    lists: Sequence[Sequence[File]],
     *,
     run: Run,
     share: int = 50,
     beside: Callable[[], object] | None = None,
 ) -> Iterable[Result]:
-    """Return the results of `do` for each file, in order; in several processes for large files.
+    """Return the results of `do` for each list of files, in order; of large ones by processes.
 
     The first two of a file are its place and its name. `do` is taken to need a `share`-th of the
-    time that packing the file needs. If other processes do it, `beside` is called here meanwhile.
+    time that packing the files needs. If other processes do it, `beside` is called here meanwhile.
     """
-    if run.engine != "local" or any(is_url(place) for place, *_ in files):
-        return map(do, files)
-    sizes = [stamp_.bytes if (stamp_ := stamp(place)) else 0 for place, *_ in files]
+    if run.engine != "local" or any(is_url(place) for files in lists for place, *_ in files):
+        return map(do, lists)
+    sizes = [sum(local_size(place) for place, *_ in files) for files in lists]
     units = [
-        Unit(number, number, file[1], "plain", 0, size, 1, size // share)
-        for number, (file, size) in enumerate(zip(files, sizes, strict=True))
+        Unit(number, number, files[0][1], "plain", 0, size, 1, size // share)
+        for number, (files, size) in enumerate(zip(lists, sizes, strict=True))
     ]
     workers = min(processes(replace(run, num_proc=None), units), run.num_proc or len(units))
     has_two = run.num_proc != 1 and usable_cores() > 1 and start_method() == "fork"
     if workers == 1 and not (beside and has_two and sum(sizes) >= WORTH_BESIDE):
-        return map(do, files)
-    do_one = partial(_of_file, do=do, files=files)
+        return map(do, lists)
+    do_one = partial(_of_files, do=do, lists=lists)
     found = dict(run_pool(units, do_one, workers=workers, beside=beside))
     return [found[unit] for unit in units]
 
 
-def _of_file(unit: Unit, *, do: Callable[[File], Result], files: Sequence[File]) -> Result:
-    return do(files[unit.number])
+def _of_files(
+    unit: Unit, *, do: Callable[[Sequence[File]], Result], lists: Sequence[Sequence[File]]
+) -> Result:
+    return do(lists[unit.number])
 
 
 def processes(run: Run, units: Sequence[Unit]) -> int:

@@ -40,7 +40,7 @@ from reasonpack.run.call_plan import (
 from reasonpack.run.context import Loaded
 from reasonpack.run.copies import INDEX as COPIES
 from reasonpack.run.disk import disk_advice
-from reasonpack.run.engine import Run, backend_advice, each_file, results_of
+from reasonpack.run.engine import Run, backend_advice, each_files, results_of
 from reasonpack.run.finish import end, same_files, summed
 from reasonpack.run.lock import locked
 from reasonpack.run.named_inputs import named_inputs, spooled, unpacked
@@ -275,7 +275,7 @@ def _plan_calls(
     are_copied = any(content_kind(*file) not in {"plain", "array"} for file in files)
     has_text = any(first.has_text for first in firsts.values())
     load = loaded.context.tokenizer.load if has_text else None
-    each = partial(each_file, run=run, share=3 if are_copied else 50, beside=load)
+    each = partial(each_files, run=run, share=3 if are_copied else 50, beside=load)
     size = run.unit_bytes
     return plan_calls(files, loaded.options, firsts, unit_bytes=size, folder=folder, each=each)
 
@@ -287,7 +287,7 @@ def _plan_chats(
     options, size = loaded.options, run.unit_bytes
     loaded.context.check_template()
     there = known_inputs(known, size)
-    each = partial(each_file, run=run, beside=loaded.context.tokenizer.load)
+    each = partial(each_files, run=run, beside=loaded.context.tokenizer.load)
     weighted = options.loss_weights == "auto"
     inputs, units = cut(files, unit_bytes=size, known=there, weighted=weighted, each=each)
     return inputs, units, planned_columns(options, inputs)

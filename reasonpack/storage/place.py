@@ -197,6 +197,12 @@ def infos_below(url: str, *, recursive: bool) -> list[Any]:
     return found
 
 
+def local_size(place: Place) -> int:
+    """Return the bytes of a file of this machine; 0 if there is none."""
+    found = None if is_url(place) else stamp(place)
+    return found.bytes if found else 0
+
+
 def stamp(place: Place) -> Stamp | None:
     """Return what the file system says about a file; None if there is none."""
     with reading(place), contextlib.suppress(FileNotFoundError):

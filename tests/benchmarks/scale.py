@@ -31,7 +31,7 @@ from reasonpack.datasets.receipt import Receipt
 from reasonpack.records.plan import UNIT_BYTES, plan
 from reasonpack.records.unit import Unit
 from reasonpack.run.context import Loaded
-from reasonpack.run.engine import Run, Watch, each_file
+from reasonpack.run.engine import Run, Watch, each_files
 from reasonpack.run.finish import finish
 from reasonpack.run.output_directory import begin
 from reasonpack.run.pack import opened
@@ -87,7 +87,7 @@ def planned_files(source: Path, spent: Spent, workers: int, units: int) -> float
         place.symlink_to(source)
     before = cpu(resource.RUSAGE_CHILDREN)
     with timed(spent, "files into units"):
-        each = partial(each_file, run=Run(num_proc=workers))
+        each = partial(each_files, run=Run(num_proc=workers))
         plan(files, weighted=True, each=each)
     spent["files into units"] *= units / FILES
     return (cpu(resource.RUSAGE_CHILDREN) - before) / FILES

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reasonpack.errors import StorageError
-from reasonpack.records import repeated_items
+from reasonpack.records import group_index, repeated_items
 from reasonpack.records.groups import Groups, read_entries
 from reasonpack.records.record_places import ENTRY
 
@@ -91,3 +91,17 @@ def test_the_index_is_read_by_parts(tmp_path: Path) -> None:
     index.write_bytes(index.read_bytes()[: 3 * ENTRY.itemsize])
     with pytest.raises(StorageError, match="ends too early"):
         read_entries(index, 2, 4)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_what_small_files_repeat_of_each_other_is_no_new_text(
+    together: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_index, "TOGETHER", 10_000 if together else 1)
+    history: list[Json] = []
+    paths: list[Path] = []
+    for number in range(3):
+        history.append({"role": "user", "content": f"{number}" * 1_000})
+        record = {"group": "a", "messages": history}
+        paths.append(written(tmp_path / f"{number}.jsonl", [record]))
+    assert (planned(paths).text_bytes < 4_000) == together

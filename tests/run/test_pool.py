@@ -20,6 +20,7 @@ from crashing import ENVIRONMENT
 from runs import ROOT, SKIPPING, UNIT_BYTES, chats, run, tree
 
 from reasonpack.errors import ReasonpackError, RecordError, StorageError, UsageError
+from reasonpack.records import group_index
 from reasonpack.records.group_index import plan_groups
 from reasonpack.records.plan import plan
 from reasonpack.records.unit import Unit
@@ -215,7 +216,7 @@ def test_files_are_cut_into_units_by_several_processes_as_by_one(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files: list[tuple[Place, str]] = [(source, "a"), (source, "b"), (tmp_path / "none", "c")]
-    spread: Any = functools.partial(engine.each_file, run=Run(num_proc=2))
+    spread: Any = functools.partial(engine.each_files, run=Run(num_proc=2))
     used = []
     monkeypatch.setattr(engine, "run_pool", lambda *a, **m: used.append(m) or run_pool(*a, **m))
 
@@ -247,7 +248,8 @@ def test_the_calls_of_files_are_grouped_by_several_processes_as_by_one(
         path.write_bytes(gzip.compress(lines.encode()) if packed else lines.encode())
         files.append((path, path.name))
     monkeypatch.setattr(engine, "worthwhile_workers", lambda _: 9)
-    spread: Any = functools.partial(engine.each_file, run=Run(num_proc=3))
+    monkeypatch.setattr(group_index, "TOGETHER", 1)
+    spread: Any = functools.partial(engine.each_files, run=Run(num_proc=3))
     found = []
     for folder, each in (("one", map), ("several", spread)):
         (tmp_path / folder).mkdir()
