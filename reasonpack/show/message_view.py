@@ -74,7 +74,9 @@ def find_view(parts: Sequence[Part], message: int | str, *, option: str = "--vie
             f"{_named(*part)}"
             for part in parts
         )
-        fix = "they are counted from 0" if what == "message" else "others train all that it wrote"
+        is_there = any(message == each.id for row, _ in parts for each in row.calls)
+        fix = "others train all that it wrote" if is_there else "no call there has this id"
+        fix = "they are counted from 0" if what == "message" else fix
         raise UsageError(
             option,
             f"{what} {message} is not trained there",

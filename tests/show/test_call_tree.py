@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from runs import FIXTURES, run
 
 from reasonpack.datasets.options import Options
+from reasonpack.errors import UsageError
 from reasonpack.run.pack import pack_files
 from reasonpack.show.call_tree import call_tree, tree_json, tree_lines
 from reasonpack.show.message_view import find_view
@@ -165,3 +166,15 @@ def test_what_begins_alike_has_its_own_prompt(tmp_path: Path) -> None:
     _, (row,) = rows_of(tmp_path, CALLS)
     view = find_view([(row, 0)], "a.0r")
     assert view.prompt_length == find_view([(row, 0)], "a.0").prompt_length
+
+
+@pytest.mark.parametrize(
+    ("id_", "why"),
+    [("a.1=", "others train all that it wrote"), ("a.2", "no call there has this id")],
+)
+def test_a_call_that_has_no_view_is_told_from_one_that_is_not_there(
+    id_: str, why: str, tmp_path: Path
+) -> None:
+    _, (row,) = rows_of(tmp_path, CALLS)
+    with pytest.raises(UsageError, match=rf"{why}\.$"):
+        find_view([(row, 0)], id_)
