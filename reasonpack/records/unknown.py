@@ -7,9 +7,10 @@
 On an assistant message a field is refused unless it is read, the template looks it up, or it is
 known to be harmless. Elsewhere it is refused only if it could be signal (a list, an object of not
 only numbers, a text longer than `LONG`) under a name like a known one, or a list of numbers that is
-named like values of tokens, in another object or in the first one of a list. A field whose value is
-null, "", [] or {} counts as absent, and one whose texts were all read elsewhere as read. Objects
-in a field follow the rule of the field.
+named like values of tokens, in another object or in the first one of a list, or, in calls, a number
+under a name like that of a reward, weight or advantage. A field whose value is null, "", [] or {}
+counts as absent, and one whose texts were all read elsewhere as read. Objects in a field follow the
+rule of the field.
 """
 
 from __future__ import annotations
@@ -124,9 +125,9 @@ def _fix(named: Sequence[Field]) -> str:
         fix = f"--input-format calls to train with {quoted(credit)}, or {fix}"
     others = [each.name for each in left if not each.near]
     marks = [name for name in others if _MARKS.search(name)]
-    inner = [name for name in others if "." in name and _OF_TOKENS.search(name)]
-    if values := [name for name in inner if name not in marks]:
-        said = f"if {quoted(values[0])} has a value for each token of a call, write it next to the "
+    inner = [each for each in others if "." in each and _OF_TOKENS.search(each)]
+    if inner and not {*inner} <= {*marks}:
+        said = f"if {quoted(inner[0])} has a value for each token of a call, write it next to the "
         said += "ids of the call, under a name of schemas/call.schema.json"
         return f"{said}; else pass {fix}"
     if marks:
@@ -230,9 +231,8 @@ def _unread(
             return
     elif isinstance(value, list) and value and isinstance(value[0], dict) and not strict:
         inside = unread(value[0], known.inside(strict=False), f"{path}[0]", texts=texts, name=name)
-        refused = [each for each in inside if _OF_TOKENS.search(each.name) and each.refused]
-        yield from refused
-        if refused:
+        if refused := [each for each in inside if _OF_TOKENS.search(each.name) and each.refused]:
+            yield from refused
             return
     if harmless:
         return
@@ -242,11 +242,18 @@ def _unread(
     misplaced &= not (key in REASONING and is_effort(value))
     likely = bool(near or SIGNAL.search(key)) and _is_large(value)
     likely |= "." in name and bool(_OF_TOKENS.search(key)) and are_numbers(value)
-    signal = strict or misplaced or likely
+    signal = strict or misplaced or likely or _is_credit(key, near, value, known)
     if signal and _was_read(value, texts):
         return
     like = _suitable(key, near or meant(key), value, known) if signal else ""
     yield Field(name, path, signal, like)
+
+
+def _is_credit(key: str, near: str, value: object, known: Known) -> bool:
+    """Return whether a number is a weight, reward or advantage under a misspelt name."""
+    kind = known.likely.get(near)
+    may_be = isinstance(kind, tuple) and float in kind and key[:1].lower() == near[:1]
+    return may_be and isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def named_like(key: str, likely: Iterable[str]) -> str:
@@ -318,7 +325,8 @@ def _suitable(key: str, name: str, value: object, known: Known) -> str:
     name = "tool_calls" if name == "tools" and "tool_calls" in known.likely else name
     kind = known.likely.get(name)
     suits = isinstance(value, kind) if kind else False
-    if isinstance(value, bool | int):  # a flag, whose name must not mean the opposite
+    if isinstance(value, bool | int) and not _is_credit(key, name, value, known):
+        # A flag, whose name must not mean the opposite.
         suits = suits and value in (0, 1) and not _NEGATED.search(key)
     return name if suits else ""
 

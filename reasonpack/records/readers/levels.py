@@ -27,7 +27,7 @@ from reasonpack.records.reading import Reading
 from reasonpack.records.renaming import renamed
 from reasonpack.records.side_fields import SIDE_FIELDS
 from reasonpack.records.strict_json import step
-from reasonpack.records.unknown import INSTRUCTED, Field, Known, Texts, named_like, unread
+from reasonpack.records.unknown import CREDIT, INSTRUCTED, Field, Known, Texts, named_like, unread
 from reasonpack.records.unread_fields import MESSAGE_FIELDS, OF_A_RECORD, refuse_whole, undesired
 from reasonpack.records.value_types import are_numbers, typed
 
@@ -222,6 +222,7 @@ _LIKELY: Mapping[str, type | tuple[type, ...]] = {
     **without(OF_A_RECORD, ("conversations", "conversation")),
     **_TOKENS,
     **dict.fromkeys((name for names in VALUE_NAMES.values() for name in names), (int, float)),
+    **dict.fromkeys(CREDIT, (list, int, float)),
     **dict.fromkeys(CALL_FLAGS, (bool, int)),
     "response": (str, list),
 }
@@ -244,6 +245,7 @@ def _unread_in(each: Level, texts: Texts) -> Iterator[Field]:
     numbers = {key for key, value in others.items() if are_numbers(value)}
     for found in unread(without(others, numbers), known, each.path, texts=texts, name=each.name):
         near = found.near or _read_as(found, each)
+        near = "" if fields.get(near) else near
         yield replace(found, name=_qualified(found.name), near=near)
     for key in sorted(numbers):
         place = each.below(str(key))
@@ -260,7 +262,7 @@ def _read_as(found: Field, level: Level) -> str:
     """Return the known name of values of tokens in an object of a level; empty if not readable."""
     key = found.name.rpartition(".")[2]
     in_list = "[" in found.path.removeprefix(level.path)
-    return "" if in_list or key not in _TOKENS or level.fields.get(key) else key
+    return "" if in_list or key not in _TOKENS else key
 
 
 def _qualified(name: str) -> str:

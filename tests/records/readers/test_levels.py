@@ -60,8 +60,22 @@ def test_values_of_tokens_in_an_object_that_nothing_reads_are_refused(
 
 
 @pytest.mark.parametrize(
+    ("name", "known", "value"),
+    [("rewards", "reward", 3), ("advantge", "advantage", 0.5), ("wieght", "weight", 2)],
+)
+def test_a_number_under_a_misspelt_name_of_credit_is_refused(
+    name: str, known: str, value: float
+) -> None:
+    record = {**CALL, name: value}
+    assert f"--field {name}={known}" in refused(record).fix
+    said = one(record, Reading(renamed=renamed_fields([f"{name}={known}"])))
+    assert said["notes"] == {f"renamed {name}": 1}
+
+
+@pytest.mark.parametrize(
     "record",
     [
+        {"height": 3, "response_cost": 0.5, "trained": True, "reward_model_score": 1},
         {"usage": {"completion_tokens": 3}},
         {"sampling_params": {"logprobs": 0, "stop_token_ids": [7]}},
         {"info": {"scores": [0.5, 1], "steps": [{"reward": 1, "box": [1, 2]}]}},
