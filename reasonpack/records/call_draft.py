@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from msgspec import Struct, field
 
+from reasonpack.errors import RecordError
 from reasonpack.records.draft import source_of
 from reasonpack.records.tools import TOOL_FIELDS
 from reasonpack.records.unknown import Field
@@ -59,6 +60,7 @@ class CallDraft(Struct, kw_only=True):
         continues: whether the answer continues an assistant message at the end of the prompt.
         places: by a path in this draft, such as `prompt[3]`, the path in the record that it was
             read from; paths below it follow.
+        failure: the error if it is to be trained, as the log says that it failed; else None.
         unread: fields of the record that nothing reads.
         notes: oddities that were noticed and not refused.
     """
@@ -75,6 +77,7 @@ class CallDraft(Struct, kw_only=True):
     copied: bool = False
     continues: bool = False
     places: dict[str, str] = field(default_factory=dict)
+    failure: RecordError | None = None
     unread: list[Field] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 

@@ -199,6 +199,9 @@ def _call(
     notes["empty-generation"] += empty and NOTHING_WRITTEN not in notes
     masked = "loss_mask" in tokens and not tokens["loss_mask"].any() and not empty
     has_answer = said.conversation is not None or has_ids
+    trained = wanted and weight > 0 and has_answer and not (draft.copied or empty or masked)
+    if trained and draft.failure:
+        raise draft.failure
     unique = "" if number is None else f"#{number}"
     return Call(
         id=draft.id or where + unique,
@@ -207,7 +210,7 @@ def _call(
         reward=reward,
         weight=weight,
         role=draft.role,
-        trained=wanted and weight > 0 and has_answer and not (draft.copied or empty or masked),
+        trained=trained,
         notes=+notes,
         **tokens,
     )

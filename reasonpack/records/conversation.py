@@ -25,7 +25,12 @@ from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
 from reasonpack.records.draft import MEDIA_FIELDS, REASONING, is_absent, joined, present
 from reasonpack.records.flags import read_record_weight, weights_of
-from reasonpack.records.last_answer import OF_THE_END, refuse_failed, with_answer
+from reasonpack.records.last_answer import (
+    OF_THE_END,
+    failure_of,
+    with_answer,
+    without_ignored,
+)
 from reasonpack.records.message import Message, ReadMessages, read_messages
 from reasonpack.records.no_messages import no_messages
 from reasonpack.records.reading import DEFAULT, Reading
@@ -165,10 +170,12 @@ def conversation_of(
     if reading.renamed:
         record, notes = renamed(record, reading.renamed, "", known=READ | OF_THE_END | {*REASONING})
     refuse_whole(record, reading.ignored)
-    refuse_failed(record, reading.ignored)
-    left = [f"record.{name}" for name in present(record, MEDIA_FIELDS)]
-    left += sorted(reading.ignored & OF_THE_END & record.keys())
-    notes += tuple(f"left-out {name}" for name in left)
+    notes += tuple(f"left-out record.{name}" for name in present(record, MEDIA_FIELDS))
+    if reading.ignored:
+        record, left = without_ignored(record, reading.ignored, "record.")
+        notes += (*left,)
+    if failure := failure_of(record):
+        raise failure
     container = _container(record)
     text = record[container]
     if container in _LISTS and isinstance(text, str) and text.lstrip().startswith("["):

@@ -34,7 +34,7 @@ from reasonpack.records.draft import (
     source_of,
     without,
 )
-from reasonpack.records.last_answer import ends_of
+from reasonpack.records.last_answer import CONTINUED, OF_THE_END, ends_of
 from reasonpack.records.responses import items_as_messages
 from reasonpack.records.side_fields import SIDE_FIELDS, read_side_fields
 from reasonpack.records.unknown import Field
@@ -197,8 +197,7 @@ def _continues(draft: Draft, before: Draft) -> bool:
     if not _has_calls(draft.message):
         if not _text(draft.message)[0].strip() or not _is_reasoning_alone(before.message):
             return False
-        says = [before.message.get(name) for name in ("prefix", "partial", "status")]
-        return not ends_of(before.message) and all(map(is_absent, says))
+        return not (ends_of(before.message) or present(before.message, (*CONTINUED, *OF_THE_END)))
     if _has_calls(before.message):
         return bool(before.call_role and draft.call_role)
     return draft.call_role == "tool_call" or _is_reasoning_alone(before.message)

@@ -213,9 +213,18 @@ def media(path: str, what: str, *, otherwise: str = "") -> RecordError:
     return RecordError("media", path, what, "text", fix)
 
 
-def not_trained(path: str, what: str, expected: str, *, option: str) -> RecordError:
-    """Make the error for a sample that trainers leave out for the field at `path`."""
-    fix = f"leave it out (--on-error skip), or pass --ignore-fields {option} to train it"
+LEAVE_OUT = "leave it out (--on-error skip)"
+"""What to do with a record that is not to be trained."""
+
+
+def not_trained(
+    path: str, what: str, expected: str, *, option: str, how: str = "", leave: str = LEAVE_OUT
+) -> RecordError:
+    """Make the error for a sample that trainers leave out for the field at `path`.
+
+    `how` says how it is trained without that field, `leave` how to leave it out.
+    """
+    fix = f"{leave}, or pass --ignore-fields {option} to train it{how}"
     return RecordError("weight", path, what, expected, fix)
 
 

@@ -31,10 +31,10 @@ _OF_A_RECORD = """
     correctness correctness_count correctness_llama correctness_math_verify custom_instruction
     dataset difficulty
     exit_status expected_answer finish_reasons generations ground_truth input instance_id
-    is_reasoning_complete kv_transfer_params license max_tokens n_turns num_turns output patch
-    problem problem_type prompt prompt_id question question_type resolved seed
-    skip_prompt_formatting solution split subcategory subset task text title traj_id turns
-    used_in_training
+    is_completed is_reasoning_complete kv_transfer_params license max_tokens n_turns num_turns
+    output patch problem problem_type prompt prompt_id question question_type resolved seed
+    skip_prompt_formatting solution split stop_condition subcategory subset task text title
+    traj_id turns used_in_training
 """
 
 HARMLESS = frozenset(f"{_IDENTITY} {_TIME_AND_COST} {_RATINGS} {_DISPLAY}".split())

@@ -1,125 +1,142 @@
-"""Fields of a record that describe its last answer → the same fields in that message.
+"""Fields that say how an answer ended, and those of a record that describe its last answer.
 
-{"prompt": "2+2?", "completion": "4", "reasoning": "easy"}         reasoning of the completion
-{"messages": [ask], "reasoning": "easy", "answer": "4"}            an answer to append
-{"messages": [ask, answer], "finish_reason": "length"}             how the answer ended
-{"messages": [ask, answer], "finish_reasons": ["length"]}          how each generation ended
-{"messages": [ask, answer], "status": "truncated"}                 likewise, of the whole sample
-{"messages": [ask, answer], "status": "aborted"}                   refused: it is not to be trained
+They mean the same on a message, and on a choice, response, call or record around an answer:
+
+    finish_reason: length, status: truncated, truncated: true   cut off: no stop is trained
+    status: aborted, error: {…}                                 failed: refused, if it is trained
+    finish_reason: stop, status: completed, error: null         whole, as without such a field
+
+A record of several messages or calls says it of the last one. Fields that are ignored are left
+out before any of this is read. Reasoning next to the messages is copied into the last answer:
+
+    {"prompt": "2+2?", "completion": "4", "reasoning": "easy"}  reasoning of the completion
+    {"messages": [ask], "reasoning": "easy", "answer": "4"}     an answer to append
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
-from reasonpack.records.draft import ROLES, is_absent, not_trained, reasoning_beside
+from reasonpack.errors import RecordError
+from reasonpack.records.draft import LEAVE_OUT, ROLES, not_trained, reasoning_beside
+from reasonpack.records.renaming import removed
+from reasonpack.records.responses import BY_MODEL
 from reasonpack.records.strict_json import quoted, step
 
 ENDS = ("finish_reason", "stop_reason", "done_reason", "native_finish_reason")
-"""Names of the field that says how an answer ended."""
+"""Names of the field that says why the generation of an answer ended."""
+STATES = ("status", "termination_reason")
+"""Names of the field that says what became of a sample."""
+TRUNCATED = ("truncated", "is_truncated")
+"""Names of the flag that says that an answer was cut off at a limit of tokens."""
+CONTINUED = ("prefix", "partial")
+"""Names of the flag of a message that says that an answer is to be continued."""
 UNFINISHED = {
     *("length", "max_tokens", "max_output_tokens", "model_length", "incomplete", "truncated"),
     *("content_filter", "abort", "cancelled", "error", "in_progress", "interrupted", "failed"),
     *("pause_turn", "timeout", "model_context_window_exceeded", "refusal", "repetition"),
     *("safety", "recitation", "blocklist", "prohibited_content", "malformed_function_call"),
     *("guardrail_intervened", "content_filtered", "insufficient_system_resource", "aborted"),
-    *("canceled", "failure"),
+    *("canceled", "failure", "max_response_length_exceeded"),
 }
-"""Values of `finish_reason` which say that the model wrote no stop token."""
-TRUNCATED = ("truncated", "is_truncated")
-"""Names of the flag that says that an answer was cut off at a limit of tokens."""
+"""Values of `ENDS` and `STATES` which say that the model wrote no stop token."""
 _FAILED = {"abort", "aborted", "cancelled", "canceled", "error", "failed", "failure", "timeout"}
-"""Values of `status` with which trainers leave a sample out."""
-OF_THE_END = frozenset((*ENDS, *TRUNCATED, "status", "error"))
-"""Names of the fields of a sample that say how its generation ended."""
-
-_TELLING = OF_THE_END | {"metadata", "finish_details"}
-
-
-def _status(fields: Mapping[str, Any]) -> str:
-    return str(fields.get("status")).lower()
+"""Values of `STATES` with which trainers leave a sample out."""
+OF_THE_END = frozenset((*ENDS, "finish_details", *STATES, *TRUNCATED, "error"))
+"""Names of the fields that say how an answer ended."""
+TELLING = OF_THE_END | {"metadata", "end_turn", "matched_stop"}
+"""These, and other fields that may say it."""
 
 
-def cut_of(fields: Mapping[str, Any]) -> dict[str, str]:
-    """Return a finish_reason if a sample's status or a flag says that it was cut off; else {}.
+def without_ignored(
+    fields: Mapping[str, Any],
+    ignored: Iterable[str],
+    prefix: str,
+    known: AbstractSet[str] = TELLING,
+) -> tuple[dict[str, Any], list[str]]:
+    """Return an object without the `known` fields that options ignore, and notes on them.
 
-    >>> cut_of({"status": "truncated"}), cut_of({"status": "completed", "truncated": False})
-    ({'finish_reason': 'length'}, {})
+    `prefix` is what an option may write before a name, such as `record.` or `message.`.
+
+    >>> without_ignored({"status": "failed", "id": 1}, {"record.status", "id"}, "record.")
+    ({'id': 1}, ['left-out record.status'])
     """
-    cut = any(fields.get(name) is True for name in TRUNCATED)
-    cut |= _status(fields) in UNFINISHED
-    return {"finish_reason": "length"} if cut else {}
+    left, notes = dict(fields), []
+    for name in ignored:
+        way = name.removeprefix(prefix).split(".")
+        if way[0] in (known if len(way) == 1 else TELLING):
+            rest = removed(left, way)
+            notes += [] if rest is None else [f"left-out {name}"]
+            left = left if rest is None else rest
+    return left, notes
 
 
-def ended_early(fields: Mapping[str, Any], ignored: Container[str]) -> dict[str, str]:
-    """Return what stays of an ignored `status`: that the model was cut off before it stopped."""
-    cut = "status" in ignored and _status(fields) in UNFINISHED
-    return {"status": "incomplete"} if cut else {}
+def ends_of(fields: Mapping[str, Any]) -> list[str]:
+    """Return why a generation ended, as a message or record says, or its metadata.
+
+    >>> ends_of({"metadata": {"finish_details": {"type": "max_tokens"}}, "done_reason": "Stop"})
+    ['max_tokens', 'stop']
+    """
+    return [*_ends(fields.get("metadata")), *_ends(fields)]
+
+
+def _ends(holder: object) -> Iterator[str]:
+    if isinstance(holder, Mapping):
+        details = holder.get("finish_details")
+        values = [details.get("type") if isinstance(details, Mapping) else details]
+        yield from filter(None, map(_word, [*values, *(holder.get(name) for name in ENDS)]))
+
+
+def _word(value: object) -> str:
+    """Return a value in small letters, without the name of its enumeration; no text gives ''.
+
+    >>> _word("FinishReason.MAX_TOKENS"), _word("Aborted"), _word(None)
+    ('max_tokens', 'aborted', '')
+    """
+    return value.lower().rpartition(".")[2] if isinstance(value, str) else ""
 
 
 def is_cut(fields: Mapping[str, Any]) -> bool:
-    """Return whether a sample or message says that the model was cut off before it stopped."""
-    return any(end.lower() in UNFINISHED for end in ends_of(fields).values())
+    """Return whether an object says that the model was cut off before it stopped."""
+    if TELLING.isdisjoint(fields):
+        return False
+    said = [*ends_of(fields), *(_word(fields.get(name)) for name in STATES)]
+    flags = (fields.get(name) in (True, "true") for name in TRUNCATED)
+    return any(flags) or not UNFINISHED.isdisjoint(said) or bool(_failures(fields))
 
 
-def refuse_failed(
-    fields: Mapping[str, Any], ignored: Container[str], path: str = "", name: str = ""
-) -> None:
-    """Refuse a sample that has an answer, but whose status or error says that generation failed.
+def _failures(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of an object which say that generation failed."""
+    found = {key: fields[key] for key in STATES if _word(fields.get(key)) in _FAILED}
+    error = fields.get("error")
+    return found | ({"error": error} if error and type(error) not in (int, float) else {})
+
+
+def failure_of(fields: Mapping[str, Any], path: str = "", name: str = "") -> RecordError | None:
+    """Return the error for an object with an answer to train, if it says that generation failed.
 
     `path` is its path in the record, `name` its name in options; both are empty for the record.
-
-    Raises:
-        RecordError: it does, in a field that is not to be `ignored`.
     """
-    error = fields.get("error")
-    found = {"status": fields["status"]} if _status(fields) in _FAILED else {}
-    found |= {"error": error} if error and type(error) not in (int, float) else {}
-    for key, value in found.items():
-        option = f"{name}.{key}" if name else key
-        if option not in ignored:
-            what = f"got {quoted(str(value))}, so its generation failed"
-            raise not_trained(step(path, key), what, "a whole sample", option=option)
+    found = _failures(fields)
+    if not found:
+        return None
+    key, value = next(iter(found.items()))
+    what = f"got {quoted(str(value))}, so its generation failed"
+    option = f"{name}.{key}" if name else key
+    how = " with a stop, unless another field says that it was cut off"
+    leave = 'set "train": false on it' if name == "message" else LEAVE_OUT
+    return not_trained(step(path, key), what, "a whole sample", option=option, how=how, leave=leave)
 
 
-def ends_of(fields: Mapping[str, Any]) -> dict[str, str]:
-    """Return the fields of a message or record, or of its metadata, that say how it ended.
-
-    >>> ends_of({"metadata": {"finish_details": {"type": "max_tokens"}}, "finish_reason": None})
-    {'finish_details': 'max_tokens'}
-    """
-    if _TELLING.isdisjoint(fields):
-        return {}
-    found: dict[str, Any] = {}
-    for holder in (fields.get("metadata"), fields):
-        if isinstance(holder, Mapping):
-            details = holder.get("finish_details")
-            kind = details.get("type") if isinstance(details, Mapping) else details
-            found |= {"finish_details": kind} if _is_text(kind) else {}
-            found |= {name: holder[name] for name in ENDS if _is_text(holder.get(name))}
-    return found | cut_of(fields)
-
-
-def ended(message: Mapping[str, Any], ends: Mapping[str, Any]) -> dict[str, Any]:
-    """Add to a message the fields `ends` that say how it ended; its own count if it has them.
-
-    >>> ended({"content": "4", "finish_reason": None}, {"finish_reason": "length"})
-    {'finish_reason': 'length', 'content': '4'}
-    """
-    own = {name: one for name, one in message.items() if name not in ends or not is_absent(one)}
-    return {**ends, **own}
-
-
-def _end_of_generation(record: Mapping[str, Any], answer: object) -> dict[str, str]:
-    """Return the finish_reason of `answer` out of those of several generations; {} if unknown."""
-    reasons, texts = record.get("finish_reasons"), record.get("generations")
-    if not isinstance(reasons, list):
-        return {}
+def _is_cut_in(reasons: object, texts: object, answer: object) -> bool:
+    """Return whether `answer` was cut off, by lists of all generations and why each ended."""
+    if not isinstance(reasons, list) or not reasons:
+        return False
     if isinstance(texts, list) and len(texts) == len(reasons) and answer in texts:
         reasons = [reasons[texts.index(answer)]]
-    alike = reasons and all(each == reasons[0] for each in reasons) and _is_text(reasons[0])
-    return {"finish_reason": reasons[0]} if alike else {}
+    return {_word(each) for each in reasons} <= UNFINISHED
 
 
 def with_answer(record: dict[str, Any], container: str) -> tuple[dict[str, Any], frozenset[str]]:
@@ -139,24 +156,22 @@ def with_answer(record: dict[str, Any], container: str) -> tuple[dict[str, Any],
     value = record[container]
     last = value[-1] if isinstance(value, list) and value else {"content": value}
     written = last.get("content") or last.get("value") if isinstance(last, dict) else None
-    ends = _end_of_generation(record, written) | ends_of(record)
     reasoning = reasoning_beside(record)
-    if not (ends or reasoning):
+    cut = is_cut(record)
+    cut |= _is_cut_in(record.get("finish_reasons"), record.get("generations"), written)
+    if not (cut or reasoning):
         return record, frozenset()
+    ends = {"partial": True} if cut else {}
     if isinstance(value, str) and container == "completion":
         answer = {"role": "assistant", "content": value, **reasoning, **ends}
-        return {**record, container: [answer]}, frozenset(answer)
+        return {**record, container: [answer]}, frozenset(reasoning)
     if not isinstance(value, list) or not value or not all(isinstance(m, dict) for m in value):
         return record, frozenset()
     said = [ROLES.get(str(message.get("role") or message.get("from"))) for message in value]
-    if said[-1] == "assistant":
-        return {**record, container: [*value[:-1], ended(value[-1], ends)]}, frozenset(ends)
+    if said[-1] == "assistant" or value[-1].get("type") in BY_MODEL:
+        return {**record, container: [*value[:-1], {**value[-1], **ends}]}, frozenset()
     text = record.get("answer")
     if "assistant" in said or not reasoning or not isinstance(text, str):
         return record, frozenset()
     answer = {"role": "assistant", "content": text, **reasoning, **ends}
-    return {**record, container: [*value, answer]}, frozenset(answer) | {"answer"}
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value)
+    return {**record, container: [*value, answer]}, frozenset(reasoning) | {"answer"}

@@ -23,7 +23,7 @@ from reasonpack.errors import RecordError
 from reasonpack.records.dialects import normalised
 from reasonpack.records.draft import FLAGS, REASONING, is_absent, known_role, source_of
 from reasonpack.records.flags import read_flag
-from reasonpack.records.last_answer import is_cut
+from reasonpack.records.last_answer import CONTINUED, failure_of, is_cut, without_ignored
 from reasonpack.records.no_messages import SAMPLES
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.reasoning import (
@@ -37,7 +37,7 @@ from reasonpack.records.reasoning import (
 from reasonpack.records.renaming import renamed, with_known_role
 from reasonpack.records.tool_calls import Call, Function, ToolCall, read_tool_calls
 from reasonpack.records.unknown import UnknownFieldError, meant, misspelt, sorted_out
-from reasonpack.records.unread_fields import CONTINUED, MESSAGE_FIELDS, unread_in_messages
+from reasonpack.records.unread_fields import MESSAGE_FIELDS, unread_in_messages
 from reasonpack.records.value_types import typed, wrong_type
 
 
@@ -130,7 +130,7 @@ def read_messages(
     'easy'
     """
     notes: tuple[str, ...] = ()
-    if (reading.renamed or reading.roles) and isinstance(messages, list):
+    if (reading.renamed or reading.roles or reading.ignored) and isinstance(messages, list):
         messages, notes = _named(messages, path, reading)
     plain = normalised(messages, path, train=train)
     try:
@@ -146,6 +146,10 @@ def read_messages(
                 )
                 for i, (raw, known) in enumerate(zip(raws, fields, strict=True))
             ]
+            for i, each in enumerate(read):
+                trained = each.train and each.role == "assistant"
+                if trained and (failure := failure_of(each.extra, f"{path}[{i}]", "message")):
+                    raise failure
             return ReadMessages(read, plain.sources, (*notes, *more))
     except RecordError as error:
         error.path = source_of(error.path, plain.places)
@@ -154,10 +158,11 @@ def read_messages(
 
 
 def _named(messages: list[Any], path: str, reading: Reading) -> tuple[list[Any], tuple[str, ...]]:
-    """Rename fields and roles of messages as options say; return them, and notes on that."""
+    """Rename and leave out fields of messages as options say; return them, and notes on that."""
     named: list[Any] = []
     fields: list[str] = []
     roles: list[str] = []
+    left: list[str] = []
     for i, message in enumerate(messages):
         if isinstance(message, dict):
             names, known = reading.renamed, MESSAGE_FIELDS
@@ -165,8 +170,10 @@ def _named(messages: list[Any], path: str, reading: Reading) -> tuple[list[Any],
             fields += noted
             message, noted = with_known_role(message, reading.roles)  # noqa: PLW2901
             roles += noted
+            message, said = without_ignored(message, reading.ignored, "message.")  # noqa: PLW2901
+            left += said
         named.append(message)
-    return named, (*fields, *roles)
+    return named, (*fields, *roles, *left)
 
 
 def _typed(messages: Any, path: str) -> tuple[list[Any], list[_Fields]]:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 from reasonpack.errors import UsageError
 from reasonpack.records.conversation import READ
 from reasonpack.records.draft import ROLES
+from reasonpack.records.last_answer import OF_THE_END
 from reasonpack.records.readers.generic import OF_A_CALL
 from reasonpack.records.side_fields import SIDE_FIELDS
 from reasonpack.records.unread_fields import MESSAGE_FIELDS
@@ -66,7 +67,7 @@ def ignored_fields(names: Iterable[str]) -> frozenset[str]:
         UsageError: one of these fields is read.
     """
     for name in (ignored := frozenset(names)):
-        if name in READ | MESSAGE_FIELDS | SIDE_FIELDS:
+        if name in (READ | MESSAGE_FIELDS | SIDE_FIELDS) - OF_THE_END:
             raise UsageError(
                 f"--ignore-fields {name}",
                 "is read",

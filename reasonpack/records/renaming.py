@@ -1,4 +1,4 @@
-"""A record or message → the same, with fields renamed to names that are read.
+"""A record or message → the same, with fields renamed to names that are read, or removed.
 
 --field cot=reasoning    {"role": "assistant", "cot": "easy"}  →  {…, "reasoning": "easy"}
 """
@@ -30,9 +30,7 @@ def renamed(
     left: dict[str, Any] = dict(fields)
     notes: list[str] = []
     for name, wanted in names.items():
-        value: Any = left if wanted in known else None
-        for key in name.split("."):
-            value = value.get(key) if isinstance(value, dict) else None
+        value = _value(left, name.split(".")) if wanted in known else None
         if value in (None, "", [], {}):
             continue
         left = _without(left, name.split("."))
@@ -42,6 +40,22 @@ def renamed(
         left[wanted] = value
         notes.append(f"renamed {name}")
     return left, tuple(notes)
+
+
+def removed(fields: dict[str, Any], way: list[str]) -> dict[str, Any] | None:
+    """Return an object without the field at a path of names; None if it has no such field.
+
+    >>> removed({"a": {"b": 1, "c": 2}}, ["a", "b"]), removed({"a": None}, ["a"])
+    ({'a': {'c': 2}}, None)
+    """
+    return None if _value(fields, way) is None else _without(fields, way)
+
+
+def _value(fields: object, way: list[str]) -> Any:
+    """Return the value at a path of names; None if there is none."""
+    for key in way:
+        fields = fields.get(key) if isinstance(fields, dict) else None
+    return fields
 
 
 def with_known_role(

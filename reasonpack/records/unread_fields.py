@@ -21,7 +21,7 @@ from reasonpack.records.draft import (
     present,
 )
 from reasonpack.records.harmless_fields import HARMLESS, HARMLESS_OF_A_RECORD
-from reasonpack.records.last_answer import ENDS
+from reasonpack.records.last_answer import CONTINUED, OF_THE_END
 from reasonpack.records.reading import Reading
 from reasonpack.records.side_fields import SIDE_FIELDS
 from reasonpack.records.strict_json import step
@@ -37,9 +37,7 @@ _OF_AN_ANSWER: Mapping[str, type | tuple[type, ...]] = {
     "tool_calls": list,
     "function_call": dict,
 }
-CONTINUED = ("prefix", "partial")
-"""Names of the flag that says that an answer is to be continued."""
-MESSAGE_FIELDS = frozenset((*_OF_AN_ANSWER, *ENDS, *CONTINUED))
+MESSAGE_FIELDS = frozenset((*_OF_AN_ANSWER, *CONTINUED)) | OF_THE_END
 """Names of the fields of a message that are read, in addition to `SIDE_FIELDS`."""
 _MISSED: Mapping[str, type | tuple[type, ...]] = dict.fromkeys(REASONING, ())
 """Known names that are recognised if misspelt, but cannot be read here."""

@@ -14,8 +14,8 @@ from typing import Any
 from reasonpack.errors import RecordError
 from reasonpack.records.strict_json import decode
 from reasonpack.verify.chat import Json, NotChecked, Refused
-from reasonpack.verify.fields import EMPTY, all_but, limit
-from reasonpack.verify.record_names import BLOCKS, CUT, EFFORTS, ENDS, REASONING, is_of_model
+from reasonpack.verify.fields import EMPTY, all_but
+from reasonpack.verify.record_names import BLOCKS, CUT, EFFORTS, REASONING, is_of_model
 
 ANSWERS = ("response", "completion", "choices", "candidates", "output", "chosen", "rejected")
 _WRITTEN = ("type", "content", "value", "tool_calls", "function_call", "refusal")
@@ -140,7 +140,7 @@ def _candidate(value: Any, role: str = "none") -> Found:
     held = [name for name in _HELD if isinstance(value, dict) and value.get(name) is not None]
     if not held or value.get("role") not in EMPTY:
         return _message(value), role, _named(value)
-    return with_ends(_message(value[held[0]]), value), role, [value]
+    return _message(value[held[0]]), role, [value]
 
 
 def _in_response(record: Json, name: str) -> list[Found]:
@@ -187,22 +187,8 @@ def _choice(choice: Any, outer: list[Json]) -> Found:
         return None, "none", [*outer, choice]
     if not isinstance(message, dict):
         raise NotChecked("a choice without a message or ids")
-    return with_ends({"role": "assistant", **message}, choice), "none", [*outer, choice]
-
-
-def with_ends(answer: Any, holder: Json) -> Any:
-    """Copy the finish reason from the object around an answer into it, or into its last item."""
-    if isinstance(answer, list):
-        return [*answer[:-1], *(with_ends(each, holder) for each in answer[-1:])]
-    if not isinstance(answer, dict):
-        return answer
-    said = {name: holder[name] for name in ENDS if isinstance(holder.get(name), str)} | limit(
-        holder
-    )
-    both = "finish_reason" in said and said.pop("stop_reason", None) is not None
-    own = [name for name in said if answer.get(name) not in EMPTY]
-    stopped = both or isinstance(holder.get("matched_stop"), str)
-    return {**answer, **all_but(said, own), **({"partial": True} if stopped else {})}
+    native = {name: choice[name] for name in ("native_finish_reason",) if name in choice}
+    return {"role": "assistant", **native, **message}, "none", [*outer, choice]
 
 
 def _message(value: Any, record: Json | None = None) -> Json:
@@ -239,15 +225,12 @@ def with_content(answer: Any) -> Any:
 
 
 def _items(response: Json) -> list[Json]:
-    """Return the items of a response; the last one gets the status of a cut-off response."""
+    """Return the items of a response."""
     items: list[Json] = response["output"]
     if not all(isinstance(each, dict) for each in items):
         raise NotChecked("items that are no objects")
-    whole, last = response.get("status"), items[-1].get("status")
-    if whole not in (None, "completed", *CUT):
+    if response.get("status") not in (None, "completed", *CUT):
         raise NotChecked("a response that was neither completed nor cut off")
-    if whole in CUT and last in (*EMPTY, "completed"):
-        items = [*items[:-1], {**items[-1], "status": whole}]
     return items
 
 

@@ -25,14 +25,13 @@ from reasonpack.verify.answers import (
     in_text,
     request_of,
     with_content,
-    with_ends,
     with_prompt_of_pair,
 )
 from reasonpack.verify.chat import Chat, Json, NotChecked, Reading, Refused, known_shape
-from reasonpack.verify.fields import EMPTY, check_whole, renamed, without_path
-from reasonpack.verify.harness_logs import calls_of_harness
+from reasonpack.verify.fields import EMPTY, check_whole, renamed, without_path, without_stop
+from reasonpack.verify.harness_logs import as_they_ended, calls_of_harness
 from reasonpack.verify.reader import read_chat
-from reasonpack.verify.record_names import FLAGS, OF_THE_END, TOOLS, is_of_model
+from reasonpack.verify.record_names import FLAGS, OF_THE_END, TELLING, TOOLS, is_of_model
 
 _PROMPT_IDS = ("prompt_token_ids", "prompt_ids")
 _REQUEST_IDS = ("prompt_token_ids", "token_ids", "input_ids")
@@ -106,7 +105,7 @@ def read_calls(record: Json, reading: Reading, where: str) -> list[Call]:
         known = {*_OF_A_CALL, "tokens"}
         if not all(isinstance(each, dict) and {*each} & known for each in calls):
             raise NotChecked("a list whose elements may not be calls")
-        listed = [_inherited(record, each) for each in calls]
+        listed = as_they_ended([_inherited(record, each) for each in calls], record)
     else:
         listed = [record]
     found = [call for each in listed for call in _calls(each, reading)]
@@ -120,7 +119,7 @@ def _with_options(record: Json, reading: Reading) -> Json:
     """Drop and rename fields of a record as the run's options `ignore_fields` and `field` say."""
     for name in reading.ignored:
         first, *more = name.removeprefix("record.").split(".")
-        if not more or first in _LEVELS:
+        if not more or first in (*_LEVELS, *TELLING):
             record = without_path(record, [first, *more])
     if any(name.split(".")[0] in _LEVELS for name in reading.renamed):
         raise NotChecked("a renamed field within a request or a response")
@@ -145,7 +144,7 @@ def _calls(record: Json, reading: Reading) -> Iterator[Call]:
     record = with_prompt_of_pair(record)
     answers = answers_of(record)
     for number, (said, role, levels) in enumerate(answers):
-        answer = with_ends(said, record) if len(answers) == 1 else said
+        answer = without_stop(said, [record, *levels])
         ids = [record.get(name) for name in NAMES]
         ids += [level["id"] for level in levels[:1] if isinstance(level.get("id"), str)]
         id_ = str(next((each for each in ids if each not in EMPTY), ""))
@@ -172,8 +171,6 @@ def _call(record: Json, request: Json, answer: Any, levels: list[Json], reading:
     if "tokens" in record and isinstance(record["tokens"], list):
         cut = len(record["tokens"]) - record.get("response_length", -1)
         prompt, ids = record["tokens"][:cut], record["tokens"][cut:]
-    for each in places if ids != [] else ():
-        check_whole(each)
     if ids is None:  # else the ids say what the model saw and where it stopped
         _check_options((*_CHANGES, *_OTHERS), record, request)
     chat = None
@@ -200,6 +197,8 @@ def _call(record: Json, request: Json, answer: Any, levels: list[Json], reading:
         raise Refused("a logprob, an advantage, a reward or a weight that is no number")
     wanted = wanted and not is_empty and (mask is None or any(mask)) and _is_trained(answer, chat)
     weight = 1.0 if weight is None else float(weight)
+    for each in places:
+        check_whole(each, trained=bool(wanted))
     reward = None if reward is None else float(reward)
     values = (mask, logprobs, advantages, reward, weight)
     return Call("", chat, prompt, ids, *values, trained=bool(wanted))
@@ -262,12 +261,12 @@ def _chat(
         raise NotChecked("a prompt that is no list of messages")
     last_asked = asked[-1] if isinstance(asked, list) and asked else {}
     goes_on = is_of_model(last_asked.get("role") or last_asked.get("from"))
+    may_go_on = goes_on and isinstance(answer, dict)  # as Anthropic's and OpenRouter's do
     if answer is None and goes_on:
         *asked, last_asked = asked
-        answer = with_ends(last_asked, record)
+        answer = without_stop(last_asked, [record])
     answer = with_content(answer)
     items = answer if isinstance(answer, list) else [answer]
-    may_go_on = goes_on and items is not answer  # as Anthropic's and OpenRouter's do
     if may_go_on and (items[0].get("type") == "message" or "native_finish_reason" in items[0]):
         raise NotChecked("an answer that may continue the last message of the prompt")
     context = _context(record, request, *echo)

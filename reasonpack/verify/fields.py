@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -48,10 +48,7 @@ def without_nulls(value: Any, kept: Sequence[str] = ()) -> Any:
 
 
 def without_path(value: Any, path: Sequence[str]) -> Any:
-    """Copy a value without the field at a path of keys, in each element where a list is met.
-
-    Of a status after which the model wrote no stop, this stays.
-    """
+    """Copy a value without the field at a path of keys, in each element where a list is met."""
     if isinstance(value, list):
         return [without_path(each, path) for each in value]
     if not isinstance(value, dict) or path[0] not in value:
@@ -59,8 +56,19 @@ def without_path(value: Any, path: Sequence[str]) -> Any:
     first, *more = path
     if more:
         return {**value, first: without_path(value[first], more)}
-    cut = first == "status" and str(value[first]).lower() in names.CUT
-    return {**all_but(value, path), **({"status": "incomplete"} if cut else {})}
+    return all_but(value, path)
+
+
+def without_ignored(raw: Json, reading: Reading, prefix: str) -> Json:
+    """Copy an object without fields that say how an answer ended, but that the run ignored.
+
+    `prefix` may precede their names in the option.
+    """
+    for name in reading.ignored:
+        first, *more = name.removeprefix(prefix).split(".")
+        if first in names.TELLING:
+            raw = without_path(raw, [first, *more])
+    return raw
 
 
 def is_finite(value: Any) -> bool:
@@ -103,8 +111,8 @@ def renamed(raw: Json, wanted: Mapping[str, str], known: AbstractSet[str]) -> Js
 
 
 def with_known_names(raw: Json, reading: Reading, known: AbstractSet[str]) -> Json:
-    """Rename the fields and the role of a message as the run was told."""
-    raw = renamed(raw, reading.renamed, known)
+    """Rename the fields and the role of a message, and leave out fields, as the run was told."""
+    raw = without_ignored(renamed(raw, reading.renamed, known), reading, "message.")
     for key in {"role", "from"} & raw.keys() if reading.roles else ():
         raw = {**raw, key: reading.roles.get(str(raw[key]), raw[key])}
     return raw
@@ -185,69 +193,88 @@ def _weight(given: Json, reading: Reading) -> float:
     return weight
 
 
-def ends(raw: Json) -> Json:
-    """Return the fields of a message, or a record, that say how its answer ended."""
-    said: Json = {}
-    for place in (raw.get("metadata") or {}, raw):
-        if not isinstance(place, dict):
-            continue
-        details = place.get("finish_details") or {}
-        kind = details.get("type") if isinstance(details, dict) else details
-        said |= {"finish_details": kind} if kind else {}
-        texts = {name: place[name] for name in names.ENDS if isinstance(place.get(name), str)}
-        said |= {name: text for name, text in texts.items() if text}
-    return said | limit(raw)
+def ends(raw: Json) -> set[str]:
+    """Return why the answer of a message or record ended, as that or its metadata says."""
+    said: list[Any] = []
+    for place in (raw.get("metadata"), raw):
+        if isinstance(place, dict):
+            details = place.get("finish_details")
+            said += [details.get("type") if isinstance(details, dict) else details]
+            said += [place.get(name) for name in names.ENDS]
+    return {*map(_word, said)} - {""}
 
 
-def limit(raw: Json) -> Json:
-    """Return the finish reason that a sample's status, or a flag of it, stands for; {} if none."""
-    limited = str(raw.get("status")).lower() in names.CUT
-    limited |= any(raw.get(name) is True for name in names.LIMITED)
-    return {"finish_reason": "length"} if limited else {}
+def _word(value: Any) -> str:
+    """Return a value in small letters, without the name of its type; empty if it is no text."""
+    return value.lower().split(".")[-1] if isinstance(value, str) else ""
 
 
-def check_whole(sample: Json) -> None:
-    """Check that a sample which has an answer does not say that it failed, or is to be left out.
+def was_cut(raw: Json, flags: Iterable[str] = names.LIMITED) -> bool:
+    """Return whether an object says, perhaps by one of the `flags`, that its answer was cut off."""
+    said = ends(raw) | {_word(raw.get(name)) for name in names.STATES}
+    flagged = any(raw.get(name) in (True, "true") for name in flags)
+    return flagged or bool(said & names.CUT) or has_failed(raw)
+
+
+def has_failed(raw: Json) -> bool:
+    """Return whether an object says that generation failed."""
+    error = raw.get("error")
+    states = {_word(raw.get(name)) for name in names.STATES}
+    return bool(states & names.FAILED) or (bool(error) and type(error) not in (int, float))
+
+
+def check_end(raw: Json) -> None:
+    """Check that an object which has an answer to train does not say that generation failed.
 
     Raises:
         Refused: it does.
     """
+    if has_failed(raw):
+        raise Refused("generation that failed")
+
+
+def check_whole(sample: Json, *, trained: bool = True) -> None:
+    """Check that a sample does not say that it is to be left out, or, if `trained`, that it failed.
+
+    Raises:
+        Refused: it does.
+    """
+    if trained:
+        check_end(sample)
     inner = sample.get("overrides")
     found = [sample, inner] if isinstance(inner, dict) else [sample]
-    out = any(
-        name in one and one[name] == no for one in found for name, no in names.REMOVED.items()
-    )
-    error = sample.get("error")
-    if (
-        out
-        or str(sample.get("status")).lower() in names.FAILED
-        or (error and type(error) not in (int, float))
-    ):
-        raise Refused("a sample that failed, or is to be left out")
+    if any(name in one and one[name] == no for one in found for name, no in names.REMOVED.items()):
+        raise Refused("a sample that is to be left out")
 
 
-def ended(record: Json, answer: Json) -> Json:
-    """Return an answer with the fields of its record that say how it ended, and it does not."""
-    said = {**_end_of_generations(record, answer), **ends(record)}
-    return {**answer, **all_but(said, [name for name in said if answer.get(name) not in EMPTY])}
+def without_stop(answer: Any, around: Iterable[Json]) -> Any:
+    """Mark an answer, or its last item, as cut off if one of the objects around it says so."""
+    if not any(map(has_no_stop, around)):
+        return answer
+    if isinstance(answer, list):
+        return [*answer[:-1], *({**each, "partial": True} for each in answer[-1:])]
+    return {**answer, "partial": True} if isinstance(answer, dict) else answer
 
 
-def _end_of_generations(record: Json, answer: Json) -> Json:
-    """Return the finish reason of an answer, from a record that lists those of its generations.
+def has_no_stop(around: Json) -> bool:
+    """Return whether an object around an answer says that it was cut off, perhaps at a text.
 
-    Empty if the answer is not among them and their reasons differ.
+    That is vLLM's stop_reason next to a finish_reason, or SGLang's matched_stop.
     """
+    texts = [isinstance(around.get(name), str) for name in ("finish_reason", "stop_reason")]
+    return all(texts) or isinstance(around.get("matched_stop"), str) or was_cut(around)
+
+
+def ended(record: Json, messages: list[Json]) -> list[Json]:
+    """Return the messages of a record, the last marked as cut off if the record says so."""
+    *before, answer = messages or [{}]
+    role = str(answer.get("role") or answer.get("from"))
+    if names.ROLES.get(role) != "assistant" and answer.get("type") not in names.OF_A_MODEL:
+        return messages
     reasons, texts = record.get("finish_reasons"), record.get("generations")
-    if not isinstance(reasons, list):
-        return {}
+    listed = [*map(_word, reasons)] if isinstance(reasons, list) else []
     text = answer.get("content") or answer.get("value")
-    if isinstance(texts, list) and len(texts) == len(reasons) and text in texts:
-        reasons = [reasons[texts.index(text)]]
-    same = all(isinstance(each, str) and each == reasons[0] for each in reasons)
-    return {"finish_reason": reasons[0]} if reasons and same else {}
-
-
-def was_cut(raw: Json) -> bool:
-    """Return whether a message says that it was cut off or goes on, so has no stop token."""
-    cut = any(end.lower() in names.CUT for end in ends(raw).values() if isinstance(end, str))
-    return cut or any(raw.get(name) in (True, "true") for name in ("prefix", "partial"))
+    if isinstance(texts, list) and len(texts) == len(listed) and text in texts:
+        listed = [listed[texts.index(text)]]
+    cut = was_cut(record) or (listed and {*listed} <= names.CUT)
+    return [*before, {**answer, "partial": True}] if cut else messages

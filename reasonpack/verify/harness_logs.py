@@ -21,10 +21,9 @@ from itertools import groupby, pairwise
 from typing import Any
 
 from reasonpack.verify.chat import Json, Refused
-from reasonpack.verify.fields import EMPTY, all_but
-from reasonpack.verify.record_names import is_of_model
+from reasonpack.verify.fields import EMPTY, all_but, has_failed, has_no_stop, was_cut
+from reasonpack.verify.record_names import OF_A_MODEL, TELLING, is_of_model
 
-_BY_MODEL = ("reasoning", "function_call")
 _IDS = ("prompt_token_ids", "generation_token_ids", "generation_log_probs", "routed_experts")
 _METRICS = ("prompt_token_ids", "completion_token_ids", "logprobs")
 _VERSIONS = [f"ATIF-v1.{minor}" for minor in range(9)]
@@ -37,13 +36,23 @@ def calls_of_harness(record: Json) -> list[Json] | None:
         Refused: pack must refuse the record.
     """
     if isinstance(record.get("responses_create_params"), dict):
-        return [*_of_rollout(record)]
+        return as_they_ended([*_of_rollout(record)], record)
     if str(record.get("schema_version")).startswith("ATIF-v"):
         return [*_of_trajectory(record)]
     traces = record.get("traces", [record])
     if not isinstance(traces, list) or not all("nodes" in each for each in traces):
         return None
-    return [call for trace in traces for call in _of_trace(trace)]
+    calls = [call for trace in traces for call in as_they_ended([*_of_trace(trace)], trace)]
+    return as_they_ended(calls, record)
+
+
+def as_they_ended(calls: list[Json], around: Json) -> list[Json]:
+    """Mark the last of some calls as cut off, or all as failed, if the object around them is."""
+    if has_failed(around):
+        return [{**call, "status": "failed"} for call in calls]
+    if calls and has_no_stop(around):
+        calls[-1]["truncated"] = True
+    return calls
 
 
 # --- verifiers ---------------------------------------------------------------------------------
@@ -51,7 +60,7 @@ def calls_of_harness(record: Json) -> list[Json] | None:
 
 def _of_trace(trace: Json) -> Iterator[Json]:
     agent, nodes, own = trace.get("agent"), trace["nodes"], trace.get("id")
-    ended = {call.get("node"): call.get("finish_reason") for call in trace.get("calls") or ()}
+    cut = {call.get("node") for call in trace.get("calls") or () if was_cut(call)}
     for number, node in enumerate(nodes):
         if not node.get("sampled"):
             continue
@@ -62,14 +71,14 @@ def _of_trace(trace: Json) -> Iterator[Json]:
             way.append(nodes[at])
             at, below = nodes[at].get("parent"), at
         way.reverse()
-        end = {"finish_reason": ended[number]} if ended.get(number) else {}
         tools = trace.get("tools")
         if any("tools" in each for each in nodes):  # by the prompts that they were shown in
             tools = (way or [node])[0].get("tools")
         yield {
             "id": f"{own}:{number}" if isinstance(own, str) else "",
             "messages": [each["message"] for each in way],
-            "response": {"role": "assistant", **end, **node["message"]},
+            "response": {"role": "assistant", **node["message"]},
+            "truncated": number in cut,
             "tool_defs": tools,
             "reward": _reward(trace.get("rewards")),
             "train": trace.get("ok") is not False
@@ -135,8 +144,8 @@ def _of_rollout(record: Json) -> Iterator[Json]:
     said = [all_but(item, _IDS) for item in items]
     for number, (start, stop) in enumerate(_answers(items)):
         logged: Json = next(filter(_has_ids, items[start:stop]), {})
-        # The status of a response is that of its last call.
-        rest = all_but(response, {"output"} if stop == len(said) else {"output", "status"})
+        # How a response ended is how its last call did.
+        rest = all_but(response, {"output"} if stop == len(said) else {"output", *TELLING})
         yield {
             "id": f"{own}#{number}" if own else "",
             "request": {**asked, "input": [*before, *said[:start]]},
@@ -175,13 +184,19 @@ def _has_ids(item: Json) -> bool:
 
 
 def _is_by_model(item: Json) -> bool:
-    return item.get("type") in _BY_MODEL or is_of_model(item.get("role"))
+    return item.get("type") in OF_A_MODEL or is_of_model(item.get("role"))
 
 
 # --- Harbor ------------------------------------------------------------------------------------
 
 
 def _of_trajectory(record: Json) -> Iterator[Json]:
+    yield from as_they_ended([*_of_steps(record)], record)
+    for inner in record.get("subagent_trajectories") or []:
+        yield from _of_trajectory(inner)
+
+
+def _of_steps(record: Json) -> Iterator[Json]:
     if record.get("schema_version", "ATIF-v1.8") not in _VERSIONS:
         raise Refused("a version of ATIF that is not known")
     agent, own = record.get("agent") or {}, record.get("trajectory_id") or record.get("session_id")
@@ -213,8 +228,6 @@ def _of_trajectory(record: Json) -> Iterator[Json]:
         rewritten |= (step.get("extra") or {}).get("context_management") not in EMPTY
         results = (step.get("observation") or {}).get("results") or []
         before += [message, *map(_result, results)]
-    for inner in record.get("subagent_trajectories") or []:
-        yield from _of_trajectory(inner)
 
 
 def _in_step(step: Json) -> Json:

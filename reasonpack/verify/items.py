@@ -81,7 +81,7 @@ def _answer(run: Sequence[Json]) -> Json:
             continue
         left_out = LEFT_OUT if letter == "r" else LEFT_OUT_OF_A_CALL
         made = all_but(raw, left_out) | made
-        if str(raw.get("status")).lower() in names.CUT:
+        if raw.get("status", "completed") != "completed":
             made["status"] = raw["status"]
         if letter == "r":
             made["reasoning_content"] = _item_text(raw)
@@ -94,7 +94,7 @@ def _answer(run: Sequence[Json]) -> Json:
 
 def _bare(raw: Json) -> Json:
     """Drop the fields of a message that only an item has, but keep a status of a cut-off answer."""
-    cut = str(raw.get("status")).lower() in names.CUT
+    cut = raw.get("status") != "completed"
     is_empty = raw.get("type") == "message" and not raw.get("content")
     text = {"content": ""} if is_empty else {}
     rest = {key: one for key, one in raw.items() if key != "type" and (key != "status" or cut)}

@@ -20,7 +20,7 @@ _OF_PI = (
     *("providerThinkingLevel", "diagnostics", "endTurn", "deferred"),
 )
 _OF_A_CALL = ("type", "id", "name", "arguments", "thoughtSignature", "partialJson", "partialArgs")
-_ENDS = {"length": "length", "error": "error", "aborted": "abort", "deferred": "incomplete"}
+_NO_STOP = ("length", "error", "aborted", "deferred")
 
 
 def is_of_pi(line: Json) -> bool:
@@ -146,9 +146,8 @@ def _of_message(message: Json) -> Json:
     role, content = message.get("role"), message.get("content")
     if role == "assistant":
         blocks = [*map(_block, content)] if content else ""
-        ended = _ENDS.get(str(message.get("stopReason")))
-        rest = all_but(message, _OF_PI)
-        return {"role": role, "content": blocks, "finish_reason": ended, **rest}
+        partial = message.get("stopReason") in _NO_STOP
+        return {"role": role, "content": blocks, "partial": partial, **all_but(message, _OF_PI)}
     if role == "toolResult":
         called = {"tool_call_id": message.get("toolCallId"), "name": message.get("toolName")}
         return {"role": "tool", "content": content, **called}

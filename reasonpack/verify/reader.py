@@ -21,6 +21,7 @@ from reasonpack.verify.chat import Chat, Json, Message, Reading, Refused, known_
 from reasonpack.verify.fields import (
     EMPTY,
     all_but,
+    check_end,
     check_fields,
     ended,
     ends,
@@ -29,10 +30,11 @@ from reasonpack.verify.fields import (
     was_cut,
     weight_of_record,
     with_known_names,
+    without_ignored,
 )
 from reasonpack.verify.items import as_messages, block_text
-from reasonpack.verify.record_names import END, TAG, inside
-from reasonpack.verify.tools import calls_in_text, read_call, read_tools
+from reasonpack.verify.record_names import END, OF_THE_END, TAG, inside
+from reasonpack.verify.tools import calls_in_text, read_call, read_tools, read_variables
 
 
 class _Content(Struct):
@@ -58,9 +60,10 @@ def read_chat(record: Json, reading: Reading) -> Chat:
         NotChecked: the record has an unknown field or shape.
         Refused: pack must refuse the record.
     """
+    record = without_ignored(record, reading, "record.")
     try:
         messages = [_finished(each, reading) for each in _drafts(present(record), reading)]
-        tools, variables = read_tools(record), _variables(record)
+        tools, variables = read_tools(record), read_variables(record)
     except RecordError as error:
         raise Refused(str(error)) from error
     messages = _with_system(record.get("system"), messages)
@@ -106,8 +109,7 @@ def _drafts(record: Json, reading: Reading) -> Iterator[Message]:
             raise Refused("messages: expected a list of objects")
         if not whole and said and "answer" in texts and not any(map(_is_answer, raw)):
             raw = [*raw, {"role": "assistant", "content": record["answer"], **said}]
-        if raw and name != "prompt" and _is_answer(raw[-1]):
-            raw = [*raw[:-1], ended(record, raw[-1])]
+        raw = raw if name == "prompt" else ended(record, raw)
         raw = [present(with_known_names(each, reading, names.OF_A_MESSAGE)) for each in raw]
         read: list[Message] = []
         for number, each in as_messages(raw, reading, trained=name != "prompt"):
@@ -146,10 +148,11 @@ def _read(raw: Json, reading: Reading) -> Iterator[Message]:
     if raw.get("channel") not in (None, "final"):
         raise Refused(f"channel {raw['channel']!r}")
     reasoning = _reasoning(raw, content, reading)
+    cut = content.cut or was_cut(raw, (*names.LIMITED, "prefix", "partial"))
     if name in names.CALL_ROLES:
         reasoning, made = calls_in_text(content.text, reasoning)
-        message = Message(role, "", reasoning, None, made, more, null=True, kind=str(name))
-        yield replace(message, flag=flag, weight=weight)
+        message = Message(role, "", reasoning, None, made, more, cut=cut, null=True)
+        yield replace(message, kind=str(name), flag=flag, weight=weight)
         return
     calls = [*content.calls, *raw.get("tool_calls", [])]
     single = raw.get("function_call")
@@ -158,7 +161,6 @@ def _read(raw: Json, reading: Reading) -> Iterator[Message]:
     if content.calls and len(calls) > len(content.calls):
         raise Refused("both tool_use and tool_calls")
     made = tuple(read_call(each, reading) for each in calls)
-    cut = content.cut or was_cut(raw)
     null = not content.written
     if null and not (reasoning or made):
         raise Refused("an answer with nothing in it")
@@ -307,7 +309,7 @@ def _goes_on(one: Message, two: Message) -> bool:
     if one.calls:
         return bool(two.calls) and {one.kind, two.kind} <= {*names.CALL_ROLES}
     if not two.calls:
-        said = one.cut or ends(one.more) or one.more.keys() & {"prefix", "partial", "status"}
+        said = one.cut or ends(one.more) or one.more.keys() & {"prefix", "partial", *OF_THE_END}
         return bool(two.content.strip()) and _is_reasoning_alone(one) and not said
     return two.kind == "tool_call" or _is_reasoning_alone(one)
 
@@ -331,17 +333,10 @@ def _finished(message: Message, reading: Reading) -> Message:
     open_ended = message.more.get("end_turn") is False and not message.calls
     cut = message.cut or open_ended or (silent and message.thinks)
     nothing = cut and silent and not message.thinks  # it was cut off before the first token
-    return replace(message, trained=message.flag is not False and not nothing, cut=cut)
-
-
-def _variables(record: Json) -> Json:
-    given = record.get("chat_template_kwargs") or {}
-    if isinstance(given, str):
-        given = decode(given.encode(), "chat_template_kwargs")
-    if not isinstance(given, dict):
-        raise Refused("chat_template_kwargs: expected an object")
-    switch = {"enable_thinking": record.get("enable_thinking")}
-    return {**given, **(switch if switch["enable_thinking"] is not None else {})}
+    trained = message.flag is not False and not nothing
+    if trained:
+        check_end(message.more)
+    return replace(message, trained=trained, cut=cut)
 
 
 def _text(value: Any, name: str) -> str:

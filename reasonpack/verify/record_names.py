@@ -18,9 +18,15 @@ ROLES = {
     }.items()
     for name in names.split()
 }
+OF_A_MODEL = ("reasoning", "function_call")
+"""Types of items that only the model writes."""
 CALL_ROLES = ("tool_call", "function_call")
 ENDS = ("finish_reason", "stop_reason", "done_reason", "native_finish_reason")
+STATES = ("status", "termination_reason")  # what became of a sample
 LIMITED = ("truncated", "is_truncated")  # flags of a sample that was cut off at a limit of tokens
+OF_THE_END = {*ENDS, "finish_details", *STATES, *LIMITED, "error"}
+TELLING = OF_THE_END | {"metadata", "end_turn", "matched_stop"}
+"""Fields that may say how an answer ended."""
 ARGUMENTS = ("arguments", "args", "input", "parameters")
 CONTAINERS = ("messages", "conversations", "conversation")
 BLOCKS = ("reasoning_details", "thinking_blocks", "reasoning_items", "reasoningContentBlocks")
@@ -30,11 +36,10 @@ FLAGS = ("train", "trainable", "training", "weight", "loss_multiplier", *LOSS)
 TOOLS = ("tools", "functions", "tool_defs", "available_tools")
 MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 OF_A_MESSAGE = {"role", "from", "content", "value", "tool_calls", "function_call"}
-OF_A_MESSAGE |= {*REASONING, *FLAGS, *ENDS, "prefix", "partial"}
+OF_A_MESSAGE |= {*REASONING, *FLAGS, *OF_THE_END, "prefix", "partial"}
 """Known names of a message's fields that `--field` may rename to."""
 OF_A_RECORD = {*CONTAINERS, *MEDIA, "prompt", "completion", "id", "system"}
 OF_A_RECORD |= {*TOOLS, *REASONING, "chat_template_kwargs", "enable_thinking"}
-OF_THE_END = {*ENDS, *LIMITED, "status", "error"}
 OF_A_RECORD |= OF_THE_END
 """Known names of a record's fields, likewise."""
 READ = {"role", "from", "content", "value", "tool_calls", "function_call", "channel", "type"}
@@ -63,25 +68,17 @@ _HARMLESS = """
     response_format service_tier signature status strict system_fingerprint thought_signature
     token_logprobs
 
-    done_reason end_turn finish_details finish_reason native_finish_reason partial prefix
-    stop_reason
+    end_turn partial prefix
 """
-HARMLESS = frozenset(_HARMLESS.split())
+HARMLESS = OF_THE_END.union(_HARMLESS.split())
 """Fields of an answer that hold nothing to learn."""
 CUT = {
     *("length", "max_tokens", "max_output_tokens", "model_length", "incomplete", "content_filter"),
     *("abort", "cancelled", "error", "in_progress", "interrupted", "pause_turn", "timeout"),
     *("model_context_window_exceeded", "refusal", "repetition", "safety", "recitation"),
     *("blocklist", "prohibited_content", "malformed_function_call", "guardrail_intervened"),
-    *(
-        "content_filtered",
-        "insufficient_system_resource",
-        "aborted",
-        "failed",
-        "truncated",
-        "canceled",
-        "failure",
-    ),
+    *("content_filtered", "insufficient_system_resource", "aborted", "failed", "truncated"),
+    *("canceled", "failure", "max_response_length_exceeded"),
 }
 """Reasons for which an answer ended without a stop token of the model."""
 FAILED = {"abort", "aborted", "cancelled", "canceled", "error", "failed", "failure", "timeout"}

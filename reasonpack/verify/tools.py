@@ -1,4 +1,4 @@
-"""The tools and calls of a record → those that a template gets, by `record.schema.json` alone."""
+"""Tools, calls and template variables of a record, read by `record.schema.json` alone."""
 
 from __future__ import annotations
 
@@ -104,3 +104,18 @@ def read_call(raw: Any, reading: Reading) -> Json:
         raise Refused("a call: expected a function with name and arguments")
     named = {"id": call["id"]} if call.get("id") else {}
     return {**named, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def read_variables(record: Json) -> Json:
+    """Return the template variables of a record.
+
+    Raises:
+        Refused: they are no object.
+    """
+    given = record.get("chat_template_kwargs") or {}
+    if isinstance(given, str):
+        given = decode(given.encode(), "chat_template_kwargs")
+    if not isinstance(given, dict):
+        raise Refused("chat_template_kwargs: expected an object")
+    switch = {"enable_thinking": record.get("enable_thinking")}
+    return {**given, **(switch if switch["enable_thinking"] is not None else {})}

@@ -28,6 +28,7 @@ MEDIA = "only text can be packed: leave the record out, or pass --on-error skip 
 MEND = "remove the field, or correct the role"
 RECORD = 'write {"messages": […]}, or another record of schemas/record.schema.json'
 ROLE_FIX = f"write one of {', '.join(ROLES)}"
+WITH_A_STOP = "train it with a stop, unless another field says that it was cut off"
 TEXT_ONLY = 'write "type": "text" if it is text, else leave it out (--on-error skip)'
 TWICE = "remove or rename one of the two"
 WHOLE = "write one whole JSON value, e.g. with a JSON library"
@@ -198,21 +199,36 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
             {"messages": [ASK, ANSWER], "status": status},
             "weight",
             f"status: got '{status}', so its generation failed, expected a whole sample",
-            "leave it out (--on-error skip), or pass --ignore-fields status to train it",
+            f"leave it out (--on-error skip), or pass --ignore-fields status to {WITH_A_STOP}",
         )
-        for status in ("aborted", "Failed")
+        for status in ("aborted", "Status.Failed")
     },
+    "a sample that a clock ended": (
+        {"messages": [ASK, ANSWER], "termination_reason": "timeout"},
+        "weight",
+        "termination_reason: got 'timeout', so its generation failed, expected a whole sample",
+        (
+            "leave it out (--on-error skip), or pass --ignore-fields termination_reason to "
+            f"{WITH_A_STOP}"
+        ),
+    ),
+    "an answer with an error": (
+        {"messages": [ASK, {**ANSWER, "error": True}]},
+        "weight",
+        "messages[1].error: got 'True', so its generation failed, expected a whole sample",
+        f'set "train": false on it, or pass --ignore-fields message.error to {WITH_A_STOP}',
+    ),
     "a sample with a flag of an error": (
         {"messages": [ASK, ANSWER], "error": True},
         "weight",
         "error: got 'True', so its generation failed, expected a whole sample",
-        "leave it out (--on-error skip), or pass --ignore-fields error to train it",
+        f"leave it out (--on-error skip), or pass --ignore-fields error to {WITH_A_STOP}",
     ),
     "a sample with an error": (
         {"prompt": [ASK], "completion": [ANSWER], "error": {"error": "ToolError"}},
         "weight",
         "error: got \"{'error': 'ToolError'}\", so its generation failed, expected a whole sample",
-        "leave it out (--on-error skip), or pass --ignore-fields error to train it",
+        f"leave it out (--on-error skip), or pass --ignore-fields error to {WITH_A_STOP}",
     ),
     "an advantage": (
         {"prompt": [ASK], "completion": "4", "advantage": -0.5},

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
-from test_record_schema import ANSWER, ANY, ASK, MESSAGES, some_of
+from test_record_schema import ANSWER, ANY, ASK, ENDINGS, MESSAGES, some_of
 
 from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import CALL_FLAGS, CONTEXT_FIELDS, TOKEN_NAMES, VALUE_NAMES
 from reasonpack.records.calls import Call, read_calls
 from reasonpack.records.conversation import REASONS
-from reasonpack.records.last_answer import ENDS, OF_THE_END
+from reasonpack.records.last_answer import OF_THE_END
 from reasonpack.records.readers import answers, generic
 from reasonpack.records.readers.levels import TOKEN_FIELDS
 from reasonpack.records.unit import Record
@@ -43,19 +43,17 @@ KINDS: dict[str, st.SearchStrategy[Any]] = {
 VALUES = {
     name: KINDS[kind] for kind, names in (TOKEN_NAMES | VALUE_NAMES).items() for name in names
 }
-END = st.sampled_from(["stop", "length", "stop_sequence"])
 CHOICE = st.builds(
     lambda message, more: {"message": message, **more},
     st.sampled_from([ANSWER, {"content": None}, None]),
-    some_of({**VALUES, **dict.fromkeys(ENDS, END), "index": st.just(0), "text": st.just("4")}),
+    some_of({**VALUES, **ENDINGS, "index": st.just(0), "text": st.just("4")}),
 )
 RESPONSE = some_of(
     {
         "id": st.just("r"),
         "choices": st.lists(CHOICE, max_size=2),
         "output": MESSAGES,
-        "status": st.sampled_from(["completed", "incomplete"]),
-        "error": st.just({"message": "m"}),
+        **ENDINGS,
         "incomplete_details": st.just({"reason": "a"}),
         **VALUES,
     }
@@ -74,11 +72,7 @@ REQUEST = some_of({**ASKED, "reasoning": st.just({"effort": "low"}), "temperatur
 CALL_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     **ASKED,
     **VALUES,
-    **dict.fromkeys(ENDS, END),
-    "truncated": st.booleans(),
-    "is_truncated": st.booleans(),
-    "status": st.sampled_from(["completed", "truncated", "failed"]),
-    "error": st.sampled_from([False, {"message": "m"}]),
+    **ENDINGS,
     **dict.fromkeys(CALL_FLAGS, st.booleans()),
     **dict.fromkeys(["response", "completion"], ANSWERS),
     **dict.fromkeys(["chosen", "rejected"], CANDIDATE),
@@ -106,7 +100,7 @@ CALL = st.builds(lambda base, more: {**base, **more}, BASE, some_of(CALL_FIELDS)
 GROUP = st.builds(
     lambda calls, more: {**more, "calls": calls},
     st.lists(CALL, min_size=1, max_size=2),
-    some_of({**CONTEXT, **VALUES}),
+    some_of({**CONTEXT, **VALUES, **ENDINGS}),
 )
 RECORDS = CALL | GROUP | some_of({**CALL_FIELDS, "calls": ANY})
 
@@ -147,7 +141,7 @@ def test_schema_names_what_is_read() -> None:
     assert ends == {*OF_THE_END}
     assert fields == found["call"] | values | ends
     assert fields == generic.OF_A_CALL
-    assert found["response"] | values == answers._RESPONSE
+    assert found["response"] | values | ends == answers._RESPONSE
     assert found["choice"] | values | ends == answers._CHOICE
     described = SCHEMA["$defs"]["calls"]["description"]
     listed = described.rpartition("for it: ")[2].partition(". Its id")[0].split(", ")

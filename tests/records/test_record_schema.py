@@ -16,12 +16,11 @@ from reasonpack.records import conversation, draft, responses, side_fields
 from reasonpack.records.conversation import REASONS, Conversation, parse_line, parse_row
 from reasonpack.records.draft import ROLES
 from reasonpack.records.flags import WEIGHTS
-from reasonpack.records.last_answer import ENDS, OF_THE_END
+from reasonpack.records.last_answer import CONTINUED, ENDS, OF_THE_END, STATES, TRUNCATED
 from reasonpack.records.message import _KNOWN
 from reasonpack.records.reading import Reading
 from reasonpack.records.tool_calls import ARGUMENTS, Function
 from reasonpack.records.tools import TOOL_FIELDS
-from reasonpack.records.unread_fields import CONTINUED
 from reasonpack.records.unread_fields import MESSAGE_FIELDS as READ
 
 PATH = Path(__file__).parents[2] / "schemas" / "record.schema.json"
@@ -107,6 +106,16 @@ SIDE_FIELDS = {
     "train_detail": st.just([{"begin_offset": 0, "end_offset": 1, "train": True}]),
     **dict.fromkeys(draft.MEDIA_FIELDS, st.just(["a"])),
 }
+ENDINGS: dict[str, st.SearchStrategy[Any]] = {
+    **dict.fromkeys(
+        ENDS, st.sampled_from(["stop", "length", "FinishReason.MAX_TOKENS", "stop_sequence"])
+    ),
+    "finish_details": st.sampled_from([{"type": "interrupted"}, {"type": "stop"}, "stop"]),
+    **dict.fromkeys(STATES, st.sampled_from(["completed", "Truncated", "env_done", "failed"])),
+    **dict.fromkeys(TRUNCATED, st.booleans()),
+    "error": st.sampled_from([False, 0.5, {"message": "m"}]),
+}
+"""Fields that say how an answer ended."""
 MESSAGE_FIELDS = {
     **dict.fromkeys(["role", "from"], ROLE_NAMES),
     **dict.fromkeys(["content", "value"], CONTENT),
@@ -116,8 +125,8 @@ MESSAGE_FIELDS = {
     "provider_specific_fields": some_of({**SIDE_FIELDS, "reasoning_content": st.just("a")}),
     "tool_calls": st.lists(TOOL_CALL, max_size=2),
     "function_call": FUNCTION,
-    **dict.fromkeys([*ENDS], st.sampled_from(["stop", "length"])),
-    **dict.fromkeys(["prefix", "partial"], st.booleans()),
+    **ENDINGS,
+    **dict.fromkeys(CONTINUED, st.booleans()),
 }
 MESSAGE = st.builds(
     lambda role, content, more: {"role": role, "content": content, **more},
@@ -156,10 +165,7 @@ RECORD_FIELDS = {
     "chat_template_kwargs": st.just({"a": 1}),
     "enable_thinking": st.booleans(),
     **dict.fromkeys(draft.REASONING, st.just("a")),
-    **dict.fromkeys([*ENDS], st.sampled_from(["stop", "length"])),
-    **dict.fromkeys(["truncated", "is_truncated"], st.booleans()),
-    "status": st.sampled_from(["completed", "truncated", "failed"]),
-    "error": st.sampled_from([False, {"message": "m"}]),
+    **ENDINGS,
     "answer": st.just("4"),
     **dict.fromkeys(WEIGHTS, st.sampled_from([0, 1, 0.5, -1, 1e9])),
 }
@@ -201,11 +207,12 @@ def test_schema_is_a_schema() -> None:
 
 def test_schema_names_what_is_read() -> None:
     message, function = SCHEMA["$defs"]["message"], SCHEMA["$defs"]["function"]
+    assert {*ENDINGS} == OF_THE_END
     beside = {*draft.REASONING, *OF_THE_END, *WEIGHTS, "answer"}
     assert set(SCHEMA["properties"]) == {*conversation._FIELDS, *beside} == set(RECORD_FIELDS)
     read = READ | side_fields.SIDE_FIELDS
     assert set(message["properties"]) == read == set(MESSAGE_FIELDS)
-    assert READ - {*ENDS, *CONTINUED} == _KNOWN
+    assert READ - {*OF_THE_END, *CONTINUED} == _KNOWN
     assert set(function["properties"]) == set(Function.__struct_fields__)
     assert SCHEMA["$defs"]["role"]["enum"] == list(ROLES)
     answers = [said for said, role in ROLES.items() if role == "assistant"]

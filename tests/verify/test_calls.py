@@ -15,6 +15,7 @@ from reasonpack.records.reading import Reading as PackReading
 from reasonpack.records.unit import Record
 from reasonpack.verify.calls import Call, read_calls
 from reasonpack.verify.chat import NotChecked, Reading, Refused
+from tests.records.endings import HOLDERS, TOLD
 from tests.records.test_call_schema import RECORDS
 
 LOGS = Path(__file__).parents[1] / "records" / "call_logs"
@@ -218,6 +219,24 @@ READ: dict[str, Any] = {
     "a choice that was cut off": {"messages": [ASK], "choices": [
         {"message": ANSWER, "is_truncated": True, "stop_reason": "stop"}]},
     "messages that were cut off": {"messages": [ASK, ANSWER], "truncated": True},
+    "failed samples that are not trained": {"status": "aborted", "calls": [
+        {"prompt_ids": [1], "completion_ids": [2], "loss_mask": [0], "error": "m"},
+        {"messages": [ASK], "response": ANSWER, "train": False, "termination_reason": "error"},
+        {"messages": [ASK], "response": {**ANSWER, "error": "m", "train": 0}}]},
+    "steps of which the last was cut off": {"truncated": True, "steps": [
+        {"messages": [ASK], "response": "4"}, {"messages": [ASK], "response": "5"}]},
+    "a trace whose last node was cut off": {"is_truncated": True, "nodes": [
+        {"parent": None, "message": ASK}, {"parent": 0, "message": ANSWER, "sampled": True},
+        {"parent": 1, "message": ASK}, {"parent": 2, "message": ANSWER, "sampled": True}]},
+    "a node whose call was cut off": {"calls": [{"node": 1, "finish_reason": "length"}], "nodes": [
+        {"parent": None, "message": ASK}, {"parent": 0, "message": ANSWER, "sampled": True},
+        {"parent": 1, "message": ASK}, {"parent": 2, "message": ANSWER, "sampled": True}]},
+    "a rollout whose last call was cut off": {
+        "responses_create_params": {"input": [ASK]}, "truncated": True, "response": {"output": [
+            ITEM, ASK, ITEM], "status": "incomplete"}},
+    "steps of an agent that were cut off": {"schema_version": "ATIF-v1.8", "truncated": True,
+        "agent": {}, "steps": [{"step_id": 1, "source": "user", "message": "2+2?"},
+            {"step_id": 2, "source": "agent", "message": "4"}]},
     "ids of no tokens": {"messages": [ASK], "response": "4", "prompt_ids": [], "output_ids": [],
                          "logprobs": [], "loss_mask": [], "advantages": []},
     "a sequence of no tokens": {"messages": [ASK, ANSWER], "tokens": [], "response_length": 0},
@@ -335,19 +354,43 @@ FAILED: dict[str, Any] = {
     "choices.error": {"messages": [ASK], "choices": [
         {"message": ANSWER, "error": {"code": 502}, "finish_reason": "error"}]},
     "calls.status": {"calls": [{"messages": [ASK], "response": "4", "status": "Cancelled"}]},
+    "message.error": {"messages": [ASK], "response": {**ANSWER, "error": "m"}},
+    "termination_reason": {
+        "steps": [{"messages": [ASK], "response": "4"}], "termination_reason": "error"},
+    "traces.status": {"traces": [{"status": "error", "nodes": [
+        {"parent": None, "message": ASK}, {"parent": 0, "message": ANSWER, "sampled": True}]}]},
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FAILED)
-def test_a_failed_sample_that_is_trained_has_no_stop(name: str) -> None:
+def test_a_failed_call_is_refused_unless_the_field_is_ignored(name: str) -> None:
     line, told = json.dumps(FAILED[name]).encode(), {"ignored": frozenset([name])}
     with pytest.raises(RecordError, match=f"--ignore-fields {name} to train it"):
         packing.read_calls(Record("x:1", line))
+    with pytest.raises(Refused):
+        read_calls(FAILED[name], Reading(), "x:1")
     (read,) = packing.read_calls(Record("x:1", line), PackReading(**told))
     assert read.conversation
-    assert not read.conversation.messages[-1].finished
+    also_cut = name == "choices.error"
+    assert read.conversation.messages[-1].finished is not also_cut
     assert f"left-out {name}" in read.notes
     assert [*map(outcome, read_calls(FAILED[name], Reading(**told), "x:1"))] == [packed(read)]
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+@pytest.mark.parametrize("name", TOLD)
+def test_how_an_answer_ended_is_read_and_ignored_as_packing_does(holder: str, name: str) -> None:
+    record = HOLDERS[holder]({name: TOLD[name]})
+    line = Record("x:1", json.dumps(record).encode())
+    for ignored in (frozenset[str](), frozenset([holder + name])):
+        try:
+            read = packing.read_calls(line, PackReading(ignored=ignored))
+        except RecordError:
+            with pytest.raises(Refused):
+                read_calls(record, Reading(ignored=ignored), "x:1")
+        else:
+            found = read_calls(record, Reading(ignored=ignored), "x:1")
+            assert [*map(outcome, found)] == [*map(packed, read)]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from reasonpack.errors import RecordError
 from reasonpack.records.conversation import parse_line
+from reasonpack.records.reading import Reading as PackReading
 from reasonpack.verify.calls import read_calls
 from reasonpack.verify.chat import NotChecked, Reading, Refused
 from reasonpack.verify.reader import read_chat
@@ -53,6 +54,12 @@ PIECES: list[dict[str, Any]] = [
     answer(content="", finish_reason="length"),
     answer(metadata={"finish_reason": "length", "finish_details": {"type": "stop"}}),
     answer(end_turn=False),
+    answer(status="Status.TRUNCATED", truncated=False),
+    answer(content="", reasoning="Think.", truncated=True),
+    answer(is_truncated="true", error=0.5),
+    answer(status="failed"),
+    answer(content="", error="m"),
+    answer(error={"message": "m"}, train=False),
     {"role": "tool_call", "content": CALL},
     {"from": "function_call", "value": f"<think>Think.</think>[{CALL}, {CALL}]"},
     {"role": "tool_response", "content": "Result."},
@@ -77,22 +84,29 @@ CHATS = st.builds(
             *({}, {"system": "Be brief."}, {"system": [TEXT, TEXT]}),
             *({"finish_reasons": ["length"]}, {"finish_details": {"type": "interrupted"}}),
             {"finish_reasons": ["stop", "length"], "generations": ["A", "Answer."]},
+            *({"status": "truncated"}, {"truncated": 1}, {"error": "m"}, {"status": "error"}),
         ]
     ),
 )
 
 
+IGNORED = st.frozensets(
+    st.sampled_from(["status", "record.truncated", "message.error", "finish_reason", "metadata"]),
+    max_size=2,
+)
+
+
 @pytest.mark.long
 @settings(max_examples=1000, suppress_health_check=[HealthCheck.too_slow])
-@given(RECORDS | CHATS)
-def test_what_is_packed_is_read_the_same(record: dict[str, Any]) -> None:
+@given(RECORDS | CHATS, IGNORED)
+def test_what_is_packed_is_read_the_same(record: dict[str, Any], ignored: frozenset[str]) -> None:
     line = json.dumps(record).encode()
     try:
-        read = parse_line(line, "x:1")
+        read = parse_line(line, "x:1", reading=PackReading(ignored=ignored))
     except RecordError:
         return
     try:
-        checked = read_chat(json.loads(line), Reading())
+        checked = read_chat(json.loads(line), Reading(ignored=ignored))
     except NotChecked:
         return
     assert [

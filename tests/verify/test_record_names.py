@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from reasonpack.records.harmless_fields import HARMLESS
-from reasonpack.records.last_answer import ENDS
-from reasonpack.records.unread_fields import CONTINUED
+from reasonpack.records.last_answer import CONTINUED, OF_THE_END
 from reasonpack.verify import record_names
 from tests.verify.test_reader import SCHEMA
 
@@ -26,5 +25,5 @@ def test_harmless_fields_are_those_of_packing() -> None:
     assert (
         HARMLESS - record_names.READ
         <= record_names.HARMLESS
-        <= HARMLESS | record_names.READ | {*ENDS, *CONTINUED}
+        <= HARMLESS | record_names.READ | {*OF_THE_END, *CONTINUED}
     )

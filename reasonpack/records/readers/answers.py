@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -19,9 +19,9 @@ from msgspec.structs import replace
 
 from reasonpack.errors import RecordError
 from reasonpack.records import strict_json
-from reasonpack.records.call_draft import CALL_FLAGS, CallDraft, Role
-from reasonpack.records.draft import is_absent, is_answer, present, without
-from reasonpack.records.last_answer import ENDS, OF_THE_END, cut_of, ended
+from reasonpack.records.call_draft import CALL_FLAGS, Role
+from reasonpack.records.draft import is_absent, present, without
+from reasonpack.records.last_answer import OF_THE_END
 from reasonpack.records.readers.levels import TOKEN_FIELDS, Level, Place
 from reasonpack.records.readers.request import PROMPTS
 from reasonpack.records.tools import json_field
@@ -32,7 +32,7 @@ PAIR: tuple[Role, ...] = ("chosen", "rejected")
 ECHOES = ("tools", "instructions", "reasoning", "text", "previous_response_id", "conversation")
 """Fields of a response that repeat fields of the request."""
 _RESPONSE = TOKEN_FIELDS | {
-    *("id", "choices", "output", "status", "incomplete_details", "error"),
+    *("id", "choices", "output", "incomplete_details", *OF_THE_END),
     *ECHOES,
 }
 _CHOICE = TOKEN_FIELDS | {"message", "text", "index", "matched_stop", *OF_THE_END}
@@ -151,11 +151,11 @@ def _in_object(value: dict[str, Any], at: Place) -> list[Answer]:
         return [_responses(value, at)]
     if not is_absent(value.get("role")) or value.get("type") == "message":
         refuse_edits(value, at.path)
-        return [single(value, at.path)]
+        return [single(at.level(value, ()).fields, at.path)]
     if not is_absent(value.get("error")):
         return [Answer(items=None, place=at.path, failed=True)]
     if value.keys() & TOKEN_FIELDS:
-        own = at.level(value, TOKEN_FIELDS | {"id"})
+        own = at.level(value, TOKEN_FIELDS | OF_THE_END | {"id"})
         return [Answer(items=None, place=at.path, levels=(own,))]
     if isinstance(value.get("message"), dict):  # the form of Ollama
         return candidate(value, at)
@@ -218,7 +218,7 @@ def _choices(response: dict[str, Any], at: Place) -> Iterator[Answer]:
         if not isinstance(said, dict) and said is not None:
             raise wrong_type(f"{path}.message", type(said).__name__, "an object")
         yield Answer(
-            items=None if said is None else [with_ends({"role": "assistant", **said}, choice)],
+            items=None if said is None else [{"role": "assistant", **said}],
             place=f"{path}.{held}",
             id=own_id,
             levels=(outer, inner),
@@ -228,58 +228,15 @@ def _choices(response: dict[str, Any], at: Place) -> Iterator[Answer]:
         )
 
 
-def with_ends(message: dict[str, Any], holder: Mapping[str, Any]) -> dict[str, Any]:
-    """Add to a message the fields of the object around it that say how it ended.
-
-    Next to a `finish_reason`, `stop_reason` is the text at which vLLM stopped; `matched_stop` is
-    SGLang's.
-    """
-    ends = {name: holder[name] for name in ENDS if isinstance(holder.get(name), str)}
-    ends |= cut_of(holder)
-    stopped = {"finish_reason", "stop_reason"} <= ends.keys()
-    stopped |= isinstance(holder.get("matched_stop"), str)
-    return {**ended(message, ends), **({"partial": True} if stopped else {})}
-
-
-def add_ends(draft: CallDraft, fields: Mapping[str, Any]) -> None:
-    """Add the fields of a call that say how its answer ended to the answer, or to its last item.
-
-    Without an answer of its own, the call has it at the end of its prompt. Empty lists of ids of
-    prompt and completion are left out where there is an answer: such a call has no ids.
-    """
-    messages = draft.answer if draft.answer is not None else draft.prompt
-    last = messages[-1] if isinstance(messages, list) and messages else None
-    if not isinstance(last, dict) or (draft.answer is None and not is_answer(last)):
-        return
-    if [draft.tokens.get(kind) for kind in ("prompt_ids", "completion_ids")] == [[], []]:
-        draft.tokens = {kind: value for kind, value in draft.tokens.items() if value != []}
-    messages = [*messages[:-1], with_ends(last, fields)]
-    if draft.answer is None:
-        draft.prompt = messages
-    else:
-        draft.answer = messages
-
-
 def _responses(response: dict[str, Any], at: Place) -> Answer:
-    own = at.level(response, _RESPONSE)
-    items = with_status(response["output"], own.fields.get("status"))
     return Answer(
-        items=items or None,
+        items=[*response["output"]] or None,
         place=at.below("output").path,
         is_list=True,
         id=_id_of(response),
-        levels=(own,),
-        failed=not items,
+        levels=(at.level(response, _RESPONSE),),
+        failed=not response["output"],
     )
-
-
-def with_status(items: Sequence[Any], status: object) -> list[Any]:
-    """Return a response's items, with its status in the last one if it was not completed."""
-    if not items or not isinstance(items[-1], dict) or status in (None, "completed"):
-        return [*items]
-    own = items[-1].get("status")
-    whole = is_absent(own) or own == "completed"
-    return [*items[:-1], {**items[-1], "status": status if whole else own}]
 
 
 def candidates_of(value: Any, at: Place) -> list[Answer]:
@@ -303,12 +260,7 @@ def candidate(value: Any, at: Place) -> list[Answer]:
     if not held or not is_absent(value.get("role")):
         return answers_of(value, at)
     own = at.level(value, _CANDIDATE)
-    return [_inside(answer, own) for answer in answers_of(value[held[0]], at.below(held[0]))]
-
-
-def _inside(answer: Answer, outer: Level) -> Answer:
-    items = answer.items
-    if items and not answer.is_list:
-        items = [with_ends(items[0], outer.fields)]
-    own_id = _id_of(outer.fields) or answer.id
-    return replace(answer, items=items, id=own_id, levels=(outer, *answer.levels))
+    return [
+        replace(answer, id=_id_of(own.fields) or answer.id, levels=(own, *answer.levels))
+        for answer in answers_of(value[held[0]], at.below(held[0]))
+    ]

@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import CallDraft, Said, draft_of
 from reasonpack.records.draft import is_absent, made_call
+from reasonpack.records.last_answer import OF_THE_END
 from reasonpack.records.readers.levels import Level, Place, found_in, noted
 from reasonpack.records.reading import Reading
 from reasonpack.records.strict_json import quoted, step
@@ -37,7 +38,7 @@ _STEP_FIELDS = """
     extra is_copied_context llm_call_count message metrics model_name observation
     reasoning_content reasoning_effort source step_id timestamp tool_calls
 """
-_TRAJECTORY, _STEP = (frozenset(x.split()) for x in (_TRAJECTORY_FIELDS, _STEP_FIELDS))
+_TRAJECTORY, _STEP = (OF_THE_END.union(x.split()) for x in (_TRAJECTORY_FIELDS, _STEP_FIELDS))
 _NESTED = "subagent_trajectories"
 _IDS = {"prompt_token_ids": "prompt_ids", "completion_token_ids": "completion_ids"}
 _METRICS = {**_IDS, "logprobs": "logprobs"}
@@ -65,7 +66,7 @@ def _trajectory(record: Mapping[str, Any], place: Place) -> Iterator[CallDraft]:
         raise RecordError("type", place.below("schema_version").path, what, expected, fix)
     own = place.level(record, _TRAJECTORY)
     steps = own.below("steps").levels(record.get("steps"), _STEP)
-    yield from noted(_steps(record, steps, own), [own, *steps])
+    yield from noted(_steps(record, steps, own), [own], items=steps)
     nested = record.get(_NESTED) or []
     for i, each in enumerate(typed(nested, list[dict[str, Any]], _NESTED)):
         yield from _trajectory(each, replace(own.below(_NESTED).item(i), name=_NESTED))

@@ -12,7 +12,7 @@ Several answers to one prompt are several calls.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
 from itertools import chain
@@ -37,11 +37,10 @@ from reasonpack.records.draft import (
     present,
     reasoning_beside,
 )
-from reasonpack.records.last_answer import OF_THE_END, is_cut
+from reasonpack.records.last_answer import OF_THE_END, TELLING, is_cut
 from reasonpack.records.readers.answers import (
     PAIR,
     Answer,
-    add_ends,
     answers_of,
     body_of,
     candidate,
@@ -56,7 +55,9 @@ from reasonpack.records.readers.levels import (
     Place,
     add_found,
     add_sequence,
+    cut_off,
     found_in,
+    leave_out_no_ids,
     noted,
 )
 from reasonpack.records.readers.request import (
@@ -96,9 +97,7 @@ _INHERITED = (
     *(TOOL_FIELDS, *VALUE_NAMES.values(), TOKEN_NAMES["advantages"], CALL_FLAGS),
 )
 """Fields that the calls of a group inherit from it, each with its other names."""
-_OF_A_GROUP = (
-    frozenset((*LISTS, *IDS, *(name for names in _INHERITED for name in names))) | OF_THE_END
-)
+_OF_A_GROUP = OF_THE_END.union(LISTS, IDS, *_INHERITED)
 
 
 def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
@@ -110,10 +109,11 @@ def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
     name = next((name for name in LISTS if holds_calls(record.get(name))), "")
     if not name:
         return [*calls_of(record, Place(reading))]
-    group = Place(reading).level(record, _OF_A_GROUP)
+    group, calls = Place(reading).level(record, _OF_A_GROUP), record[name]
+    ends = [*[()] * (len(calls) - 1), TELLING]
     found = (
-        calls_of(call, group.below(name).item(i), outer=_inherited(group, call))
-        for i, call in enumerate(record[name])
+        calls_of(call, group.below(name).item(i), outer=_inherited(group, call, ends[i]))
+        for i, call in enumerate(calls)
     )
     return [*noted(chain.from_iterable(found), [group])]
 
@@ -146,11 +146,12 @@ def ids_in(record: Mapping[str, Any]) -> set[str]:
     }
 
 
-def _inherited(group: Level, call: Mapping[str, Any]) -> Level:
-    """Return the fields that a call inherits from its group: those that it does not have itself."""
+def _inherited(group: Level, call: Mapping[str, Any], ends: Iterable[str]) -> Level:
+    """Return the fields that a call inherits from its group: `ends`, and those that it lacks."""
     request = call.get("request")
     own = call.keys() | (request.keys() if isinstance(request, dict) else set())
     names = [name for kind in _INHERITED if own.isdisjoint(kind) for name in kind]
+    names += ends
     fields = {name: group.fields[name] for name in names if name in group.fields}
     return replace(group, fields=fields, notes=())
 
@@ -181,7 +182,8 @@ def calls_of(
     reasons = (name for name, text in texts.items() if not is_effort(text))
     own = place.level(record, OF_A_CALL.union((request,), passed, reasons))
     own = with_choices(with_prompt_of_pair(own))
-    asked = [each for each in (outer, own, _request(own, request)) if each]
+    above = [outer, own] if outer else [own]
+    sent = [each for each in (_request(own, request),) if each]
     answers: Sequence[tuple[Answer | None, Role]] = _answers(own) or [(None, "none")]
     own_id = next((own.fields[key] for key in present(own.fields, IDS)), "")
     own_id = str(typed(own_id, str | int, place.below("id").path))
@@ -189,22 +191,21 @@ def calls_of(
         _refuse_shared(own)
     for i, (answer, role) in enumerate(answers):
         one_id = own_id or (answer.id if answer else "")
-        if one_id and len(answers) > 1:
-            one_id = f"{one_id}#{i}"
-        levels = [*asked, *(answer.levels if answer else ())]
+        one_id += f"#{i}" if one_id and len(answers) > 1 else ""
+        around = [*above, *(answer.levels if answer else ())]
         found = CallDraft(id=one_id, role=role)
-        _add_values(found, [each for each in levels if "input_ids" not in each.read])
-        add_prompt(found, asked)
-        add_context(found, asked)
+        _add_values(found, around)
+        add_prompt(found, [*above, *sent])
+        add_context(found, [*above, *sent])
         if answer:
             _add_answer(found, answer)
-        if len(answers) == 1:
-            add_ends(found, own.fields)
+        leave_out_no_ids(found)
         lead(found)
         if "completion_ids" not in found.tokens:
-            _refuse_unseen(found, asked, answer)
+            _refuse_unseen(found, [*around, *sent], answer)
             found.notes += [] if answer or not _failed(own, found.prompt) else ["failed-call"]
-        yield from noted([found], levels, partial(strings, [found.prompt, found.answer]))
+        said = [found.prompt, found.answer]
+        yield from noted([found], around, partial(strings, said), items=sent)
 
 
 def _failed(own: Level, prompt: Any) -> bool:
@@ -311,23 +312,24 @@ def _add_answer(draft: CallDraft, answer: Answer) -> None:
         draft.notes.append("failed-call")
 
 
-def _refuse_unseen(draft: CallDraft, asked: Sequence[Level], answer: Answer | None) -> None:
+def _refuse_unseen(draft: CallDraft, levels: Sequence[Level], answer: Answer | None) -> None:
     """Refuse a call without ids whose prompt cannot be rendered as the model saw it.
 
     Raises:
         RecordError: the prompt is a text with the template's own tokens; or as `refuse_changes`.
     """
-    refuse_changes([*asked, *(answer.levels if answer else ())])
+    refuse_changes(levels)
     raw_prompt = draft.place("prompt").endswith("request.prompt") and isinstance(draft.prompt, str)
     if answer and (answer.is_raw or raw_prompt):
         what = "a text prompt of a completion endpoint, which holds the tokens of the chat template"
         fix = "log the messages, or the ids of prompt and completion (return_token_ids in vLLM)"
         raise RecordError("content", draft.place("prompt"), what, "messages or token ids", fix)
-    stops = any(not is_absent(each.get(name)) for each in asked for name in STOPS)
+    stops = any(not is_absent(each.get(name)) for each in levels for name in STOPS)
     last = draft.answer[-1] if draft.answer else None
-    if stops and isinstance(last, dict) and last.get("finish_reason") == "stop":
+    ends = (last, *(each.fields for each in levels)) if isinstance(last, dict) else ()
+    if stops and any(each.get("finish_reason") == "stop" for each in ends):
         # The service does not say whether it stopped at such a text, or the model stopped itself.
-        draft.answer = [*(draft.answer or ())[:-1], {**last, "partial": True}]
+        cut_off(draft)
         draft.notes.append("stop-sequence")
 
 

@@ -20,9 +20,9 @@ from msgspec.structs import replace
 from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import CALL_FLAGS, TOKEN_NAMES, VALUE_NAMES, CallDraft
 from reasonpack.records.conversation import READ
-from reasonpack.records.draft import is_absent, without
+from reasonpack.records.draft import is_absent, is_answer, without
 from reasonpack.records.harmless_fields import HARMLESS_OF_A_CALL
-from reasonpack.records.last_answer import ended_early, refuse_failed
+from reasonpack.records.last_answer import TELLING, failure_of, is_cut, without_ignored
 from reasonpack.records.reading import Reading
 from reasonpack.records.renaming import renamed
 from reasonpack.records.side_fields import SIDE_FIELDS
@@ -73,13 +73,10 @@ class Place(Struct, frozen=True):
             own = {key.removeprefix(below): to for key, to in names if key.startswith(below)}
             fields, notes = renamed(fields, own, self.path, known=read)
             notes = tuple(note.replace(" ", f" {below}", 1) for note in notes)
-        place = below or "record."
-        ignored = reading.ignored and sorted(read & fields.keys())
-        named = {p + key: key for key in ignored for p in (below, place)}
-        left = {name: key for name, key in named.items() if name in reading.ignored}
-        if left:
-            fields = without(fields, left.values()) | ended_early(fields, left.values())
-            notes += tuple(f"left-out {name}" for name in left)
+        if reading.ignored:
+            ignored = sorted(key for key in reading.ignored if key.startswith(below))
+            fields, left = without_ignored(fields, ignored, below or "record.", read | TELLING)
+            notes += (*left,)
         return Level(reading, self.path, self.name, fields, read, notes)
 
     def levels(self, items: object, read: Collection[str]) -> list[Level]:
@@ -192,23 +189,65 @@ def add_sequence(draft: CallDraft, levels: Sequence[Level]) -> None:
     draft.places |= {"prompt_ids": path, "completion_ids": f"{path}[-{size}:]"}
 
 
+def leave_out_no_ids(draft: CallDraft) -> None:
+    """Leave out empty lists of ids of prompt and completion if the call has an answer."""
+    ids = [draft.tokens.get(kind) for kind in ("prompt_ids", "completion_ids")]
+    if ids == [[], []] and _answer(draft):
+        draft.tokens = {kind: value for kind, value in draft.tokens.items() if value != []}
+
+
+def _answer(draft: CallDraft) -> list[Any]:
+    """Return the messages that end in the answer of a call; empty without an answer."""
+    held = draft.prompt if draft.answer is None else draft.answer
+    last = held[-1] if isinstance(held, list) and held else None
+    return held if isinstance(last, dict) and (draft.answer or is_answer(last)) else []
+
+
+def cut_off(draft: CallDraft) -> None:
+    """Mark the answer of a call, or its last item, as one without a stop token."""
+    for last in (held := _answer(draft))[-1:]:
+        held = [*held[:-1], {**last, "partial": True}]
+        if draft.answer is None:
+            draft.prompt = held
+        else:
+            draft.answer = held
+
+
+def _has_no_stop(fields: Mapping[str, Any]) -> bool:
+    """Return whether an object around an answer says that the model wrote no stop token.
+
+    Next to a `finish_reason`, `stop_reason` is the text at which vLLM stopped; `matched_stop` is
+    SGLang's.
+    """
+    texts = [fields.get(name) for name in ("matched_stop", "finish_reason", "stop_reason")]
+    said = [isinstance(text, str) for text in texts]
+    return said[0] or (said[1] and said[2]) or is_cut(fields)
+
+
 def noted(
-    drafts: Iterable[CallDraft], levels: Iterable[Level], texts: Texts = tuple
+    drafts: Iterable[CallDraft],
+    around: Sequence[Level],
+    texts: Texts = tuple,
+    *,
+    items: Sequence[Level] = (),
 ) -> Iterator[CallDraft]:
     """Yield drafts; add to the first of them the unread fields and the notes of all levels.
 
-    `texts` returns all texts that are read of the call.
+    The levels `around` all drafts say how the last one's answer ended, and whether all failed;
+    `items` are other levels. `texts` returns all texts that are read of the call.
 
     Raises:
         RecordError: a level says that its answer is to be left out, or has media or padding.
     """
-    for number, draft in enumerate(drafts):
-        ids = draft.tokens.get("completion_ids")
-        is_empty = "failed-call" in draft.notes or (isinstance(ids, list) and not ids)
+    found, levels = [*drafts], (*around, *items)
+    if found and any(_has_no_stop(each.fields) for each in around):
+        cut_off(found[-1])
+    failures = filter(None, (failure_of(each.fields, each.path, each.name) for each in around))
+    failure = next(failures, None)
+    for number, draft in enumerate(found):
+        draft.failure = draft.failure or failure
         for each in () if number else levels:
             draft.notes += each.notes
-            if not is_empty:
-                refuse_failed(each.fields, each.reading.ignored, each.path, each.name)
             draft.unread += _unread_in(each, texts)
         yield draft
 

@@ -21,7 +21,8 @@ from typing import Any
 from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import VALUE_NAMES, CallDraft, Said, draft_of
 from reasonpack.records.draft import is_absent, without
-from reasonpack.records.readers.answers import ECHOES, with_status
+from reasonpack.records.last_answer import OF_THE_END
+from reasonpack.records.readers.answers import ECHOES
 from reasonpack.records.readers.generic import calls_of
 from reasonpack.records.readers.levels import Place, add_found, noted
 from reasonpack.records.readers.request import (
@@ -49,7 +50,7 @@ _ASKED = "responses_create_params"
 _ROLLOUT = frozenset(
     (
         *(_ASKED, "response", "reward", "id"),
-        *("_ng_task_index", "_ng_rollout_index", "ng_model_call_capture"),
+        *("_ng_task_index", "_ng_rollout_index", "ng_model_call_capture", *OF_THE_END),
     )
 )
 
@@ -89,7 +90,7 @@ def _rollout(record: Mapping[str, Any], reading: Reading) -> Iterator[CallDraft]
         return
     if not isinstance(response, dict) or not isinstance(response.get("output"), list):
         raise wrong_type("response", type(response).__name__, "an object with a list as output")
-    said = own.below("response").level(response, ("id", "output", "status", *ECHOES))
+    said = own.below("response").level(response, ("id", "output", *OF_THE_END, *ECHOES))
     begun = CallDraft()
     add_prompt(begun, (asked,))
     add_context(begun, (asked,))
@@ -98,8 +99,9 @@ def _rollout(record: Mapping[str, Any], reading: Reading) -> Iterator[CallDraft]
     add_found(begun, begun.values, VALUE_NAMES, (own,))
     own_id = next((i for i in (record.get("id"), said.fields.get("id")) if i), "")
     items = typed(response["output"], list[dict[str, Any]], "response.output")
-    items = with_status(items, response.get("status"))
-    yield from noted(_calls(begun, items, str(typed(own_id, str | int, "id"))), [own, asked, said])
+    yield from noted(
+        _calls(begun, items, str(typed(own_id, str | int, "id"))), [own, said], items=[asked]
+    )
 
 
 def _calls(begun: CallDraft, items: list[dict[str, Any]], own_id: str) -> Iterator[CallDraft]:

@@ -29,7 +29,7 @@ _TYPES = (
     *("session", "message", "custom_message", "context_edit", *_SUMMARIES, "usage"),
     *("model_change", "thinking_level_change", "label", "custom", "session_info"),
 )
-_ENDS = {"length": "length", "error": "error", "aborted": "abort", "deferred": "incomplete"}
+_NO_STOP = ("length", "error", "aborted", "deferred")
 _MODEL = ("api", "provider", "model")
 _ENVELOPE = (
     *(*_MODEL, "usage", "stopReason", "errorMessage", "timestamp", "responseId", "content", "role"),
@@ -189,8 +189,8 @@ def _converted(message: dict[str, Any], place: str, *, thinks: bool = True) -> S
         blocks = content if isinstance(content, list) else [content] if content else []
         blocks = [block for block in map(_block, blocks) if thinks or not _is_thought(block)]
         made = {"role": role, "content": blocks or ""}
-        if message.get("stopReason") in (*_ENDS,):  # of any type
-            made["finish_reason"] = _ENDS[message["stopReason"]]
+        if message.get("stopReason") in _NO_STOP:
+            made["partial"] = True
         return Said({**made, **without(message, _ENVELOPE)}, place)
     if role == "toolResult":
         made = {"role": "tool", "tool_call_id": message.get("toolCallId"), "content": content}

@@ -24,6 +24,7 @@ from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import CallDraft, Said, draft_of
 from reasonpack.records.call_tokens import read_ids
 from reasonpack.records.draft import is_absent
+from reasonpack.records.last_answer import OF_THE_END, is_cut
 from reasonpack.records.readers.levels import Level, Place, noted
 from reasonpack.records.reading import Reading
 from reasonpack.records.value_types import typed, wrong_type
@@ -39,7 +40,7 @@ _NODE_FIELDS = """
     sampled semantic_parents timestamp token_ids tools trainer_logprobs
 """
 _EPISODE, _TRACE, _NODE = (
-    frozenset(names.split()) for names in (_EPISODE_FIELDS, _TRACE_FIELDS, _NODE_FIELDS)
+    OF_THE_END.union(names.split()) for names in (_EPISODE_FIELDS, _TRACE_FIELDS, _NODE_FIELDS)
 )
 
 
@@ -73,7 +74,7 @@ def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
 def _trace(trace: Mapping[str, Any], place: Place) -> Iterator[CallDraft]:
     own = place.level(trace, _TRACE)
     nodes = own.below("nodes").levels(trace["nodes"], _NODE)
-    yield from noted(_calls(trace, own, nodes), [own, *nodes])
+    yield from noted(_calls(trace, own, nodes), [own], items=nodes)
 
 
 def _calls(trace: Mapping[str, Any], own: Level, nodes: list[Level]) -> Iterator[CallDraft]:
@@ -81,7 +82,7 @@ def _calls(trace: Mapping[str, Any], own: Level, nodes: list[Level]) -> Iterator
     agent = trace.get("agent")
     by_root = any("tools" in node.fields for node in nodes)
     trainable = not (isinstance(agent, dict) and agent.get("trainable") is False)
-    failed = trace.get("ok") is False
+    failed = own.fields.get("ok") is False
     for i, node in enumerate(nodes):
         if not node.fields.get("sampled"):
             continue
@@ -91,7 +92,7 @@ def _calls(trace: Mapping[str, Any], own: Level, nodes: list[Level]) -> Iterator
         tools = holder.fields.get("tools")
         draft = draft_of(
             [Said(each.fields["message"], f"{each.path}.message") for each in before],
-            [Said(_finished(node.fields["message"], trace, i), f"{node.path}.message")],
+            [Said(_finished(node.fields["message"], own, i), f"{node.path}.message")],
             id=f"{trace['id']}:{i}" if isinstance(trace.get("id"), str) else "",
             context={} if is_absent(tools) else {"tool_defs": tools},
             flags={} if trainable and not failed else {"train": False},
@@ -172,12 +173,13 @@ def _refuse_weights(node: Level, sampled: NDArray[np.intp]) -> None:
             raise RecordError("weight", f"{node.path}.loss_weights", what, expected, fix)
 
 
-def _finished(message: dict[str, Any], trace: Mapping[str, Any], node: int) -> dict[str, Any]:
-    """Add to a node's message the finish_reason that the trace's list of calls has for it."""
-    calls = trace.get("calls")
+def _finished(message: dict[str, Any], trace: Level, node: int) -> dict[str, Any]:
+    """Mark a node's message as cut off if the trace's list of calls says so."""
+    calls, place = trace.fields.get("calls"), trace.below("calls")
     for call in calls if isinstance(calls, list) else ():
-        if isinstance(call, dict) and call.get("node") == node and call.get("finish_reason"):
-            return {"finish_reason": call["finish_reason"], **message}
+        is_its = isinstance(call, dict) and call.get("node") == node
+        if is_its and is_cut(place.level(call, OF_THE_END).fields):
+            return {**message, "partial": True}
     return message
 
 
