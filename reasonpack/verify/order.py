@@ -71,7 +71,7 @@ class Order:
             before[unit, number] = at
         order = [before[each] for each in sorted(before)]
         for one, two in pairwise(order):
-            if places[one][0][0] == places[two][0][0] and places[one][0] > places[two][0]:
+            if places[one][0] > places[two][0]:
                 what = f"a row that the source has before row {rows[one][1]}, expected a later one"
                 findings.report("RP318", rows[two][0], what, rows[two][1])
                 return

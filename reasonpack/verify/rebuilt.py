@@ -212,13 +212,9 @@ def _leaves(
 
 def why_rejected(rebuilt: Rebuilt, manifest: Manifest) -> str:
     """Return the reason for which pack must reject a conversation; empty if it must not."""
-    if rebuilt.reason:
-        return rebuilt.reason
     views = rebuilt.views
-    if not views:
-        return "nothing-to-train"
-    if any(view.prompt_length == 0 for view in views):
-        return "view"
+    if rebuilt.reason or not views:
+        return rebuilt.reason
     if manifest.options.overlong == "split":
         # All messages with shorter views may have been kept as context; only pack knows that.
         is_context = manifest.options.on_message_error == "context"

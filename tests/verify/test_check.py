@@ -132,6 +132,7 @@ DAMAGES: dict[str, list[Damage]] = {
     "RP014": [
         rejson("manifest.json", lambda manifest: add(manifest["counts"], "views")),
         rejson("manifest.json", lambda manifest: add(manifest["counts"]["tokens_by_kind"], "t")),
+        rejson("manifest.json", lambda manifest: manifest["counts"]["notes"].update(unread=1)),
         recount(lambda counts: add(counts, "conversations")),
         recount(lambda counts: add(counts, "divided")),
         recount(lambda counts: add(counts, "extra_tokens")),
@@ -144,6 +145,10 @@ DAMAGES: dict[str, list[Damage]] = {
         remove("rejects.jsonl"),
         lambda packed: put("rejects.jsonl", (packed.directory / "rejects.jsonl").read_text() * 2)(
             packed
+        ),
+        both(
+            recount(lambda counts: (add(counts, "rejected"), add(counts, "conversations"))),
+            rejson("receipts/00000.json", lambda receipt: add(receipt["rejects"], "lines")),
         ),
     ],
     "RP017": [
@@ -165,6 +170,7 @@ DAMAGES: dict[str, list[Damage]] = {
     ],
     "RP019": [
         put("data/notes.txt", "mine"),
+        put("data/notes.json", "mine"),
         put("receipts/notes.txt", "mine"),
     ],
     "RP020": [
@@ -199,6 +205,7 @@ DAMAGES: dict[str, list[Damage]] = {
         rejson("plan.json", lambda plan: plan["units"][1].update(name="other.jsonl")),
         rejson("plan.json", lambda plan: add(plan, "unit_bytes")),
         both(rejson("plan.json", lambda plan: add(plan["units"][1], "first_line")), reseal),
+        both(rejson("plan.json", lambda plan: add(plan, "unit_bytes")), reseal),
     ],
     "RP101": [
         recast(lambda table: table.select(table.column_names[::-1])),

@@ -118,6 +118,13 @@ def without_call(row: Json) -> None:
     row["segment_call"][segment] = -1
 
 
+def calls_in_another_order(row: Json) -> None:
+    for name in ("call_id", "call_sample", "call_role", "call_reward"):
+        row[name] = [*row[name][-1:], *row[name][:-1]]
+    many = len(row["call_id"])
+    row["segment_call"] = [each if each < 0 else (each + 1) % many for each in row["segment_call"]]
+
+
 def chosen_twice(row: Json) -> None:
     """Label what is rejected, too."""
     at = rejected(row)
@@ -166,6 +173,7 @@ DAMAGES: dict[str, list[Damage]] = {
         put("call_sample", -1, 99),
         put("call_sample", 0, 1),
         put("call_id", 0, "second"),
+        edit(calls_in_another_order),
         put("call_role", 1, 3),
         put("call_reward", 0, -INF),
     ],

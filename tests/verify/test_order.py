@@ -112,6 +112,11 @@ def test_rows_without_samples_have_no_order() -> None:
     assert (findings.total, findings.taken) == (0, [UNKNOWN])
 
 
+def test_an_id_that_occurs_twice_has_no_place() -> None:
+    findings = found_in(["a", "a"], ["aa"])
+    assert (findings.total, findings.taken) == (0, [UNKNOWN])
+
+
 def test_rows_of_two_units_have_one_order() -> None:
     found = [found_in(rows, ["a", "b"]).counts for rows in ("ab", "ba")]
     assert sorted(map(dict, found), key=len) == [{}, {"RP318": 1}]

@@ -30,6 +30,18 @@ def test_arguments_as_text() -> None:
     assert given["tool_calls"][0]["function"]["arguments"] == '{"a": "ä"}'
 
 
+@pytest.mark.parametrize(
+    ("source", "inline"),
+    [
+        (f"{USER}{{{{ m.content }}}}{END}{{% endif %}}", False),
+        (f"{USER}{{{{ m.content }}}}{END}{{% endif %}}{{# </think> #}}", True),
+    ],
+)
+def test_stated_delimiters_go_where_the_template_looks_for_tags(source: str, inline: bool) -> None:
+    """The user states them for reasoning that the template does not show."""
+    assert learn_forms(template(source), {}, "<think>", stated=True).inline == inline
+
+
 def test_a_template_renders_as_transformers_documents_it() -> None:
     source = (
         "{% generation %}\n{{ {'a': '<ä>'} | tojson }}{% endgeneration %}{{ strftime_now('%Y') }}"
