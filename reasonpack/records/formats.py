@@ -7,11 +7,14 @@ reported when these are read. One JSON value over several lines does not count.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import json
 import re
 import shlex
 from pathlib import PurePosixPath
 from typing import Any
+
+import msgspec
 
 from reasonpack.errors import RecordError, StorageError
 from reasonpack.records.json_array import NotAList, elements
@@ -129,10 +132,12 @@ def _over_lines(head: bytes, lines: list[bytes], *, whole: bool) -> tuple[str, s
 
 
 def _decoded(text: bytes) -> Any:
-    try:
+    """Decode JSON; None if it is none. NaN and lone surrogates are taken, as `json` does."""
+    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return msgspec.json.decode(text)  # several times as fast
+    with contextlib.suppress(ValueError, RecursionError):
         return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
+    return None
 
 
 def _first_object(head: bytes) -> tuple[Any, bool]:

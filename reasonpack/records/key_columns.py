@@ -78,7 +78,11 @@ class KeyColumns:
                 self.found.add(name)
             else:
                 self._lacks_ids = True
-        return b'"role"' in new or not self._ids.search(line)
+        return self.has_text(line, new)
+
+    def has_text(self, line: bytes, new: bytes | None = None) -> bool:
+        """Return whether a record may have text; see `see`."""
+        return b'"role"' in (line if new is None else new) or not self._ids.search(line)
 
 
 def _pattern(names: Sequence[str], after: bytes) -> re.Pattern[bytes]:

@@ -13,9 +13,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import msgspec
+
 from reasonpack.datasets.options import Options
-from reasonpack.errors import RecordError, StorageError, UsageError
-from reasonpack.records import strict_json
+from reasonpack.errors import StorageError, UsageError
 from reasonpack.records.call_formats import CHAT, READERS, SESSIONS, format_of
 from reasonpack.records.group_index import Each, Grouped, Grouping, plan_groups
 from reasonpack.records.groups import FILE, NONE
@@ -44,9 +45,16 @@ PlannedCalls = tuple[Grouped, tuple[str, ...]]
 
 
 class First(NamedTuple):
-    """The format of an input's first record, as `format_of` names it; whether it may have text."""
+    """What an input's first record tells.
+
+    Attributes:
+        format: its format, as `format_of` names it.
+        container: how the file holds its records.
+        has_text: whether it may have text: messages, or no token ids.
+    """
 
     format: str
+    container: str
     has_text: bool
 
 
@@ -70,7 +78,7 @@ def kind_of_inputs(firsts: Mapping[str, First], options: Options) -> Kind:
     """
     kinds: dict[str, Kind] = {
         name: "sessions" if found in SESSIONS else "chats" if found == CHAT else "calls"
-        for name, (found, _) in firsts.items()
+        for name, (found, *_) in firsts.items()
     }
     if options.input_format == "calls":
         kinds = {name: "calls" if kind == "chats" else kind for name, kind in kinds.items()}
@@ -93,7 +101,7 @@ def _first(place: Place, name: str, names: Mapping[str, str]) -> First | None:
             fields = _fields(record)
             if fields is not None:
                 found = format_of({names.get(key, key): one for key, one in fields.items()})
-                return First(found, KeyColumns(names).see(record.line, record.line))
+                return First(found, container, KeyColumns(names).has_text(record.line))
     except StorageError:
         pass  # reported when the plan reads the file
     return None
@@ -102,8 +110,8 @@ def _first(place: Place, name: str, names: Mapping[str, str]) -> First | None:
 def _fields(record: Record) -> dict[str, Any] | None:
     """Decode a record; None if it is no JSON object, which is reported when its unit is packed."""
     try:
-        fields = strict_json.decode_line(record.line) if record.row is None else record.row
-    except RecordError:
+        fields = msgspec.json.decode(record.line) if record.row is None else record.row
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return fields if isinstance(fields, dict) else None
 
@@ -133,7 +141,7 @@ def plan_calls(
         files,
         field=_field(options, kind_of_inputs(firsts, options)),
         own_fields={
-            name: READERS[found].group for name, (found, _) in firsts.items() if found in READERS
+            name: READERS[found].group for name, (found, *_) in firsts.items() if found in READERS
         },
         unit_bytes=unit_bytes,
         max_group_bytes=options.max_group_bytes,

@@ -52,6 +52,8 @@ MEMORY_PER_BYTE = 20
 """Bytes of memory of a worker, and for each byte of its unit or part; measured, rounded up."""
 SMALL = 2 << 20
 """Bytes of input up to which all records are taken."""
+FEW = 256
+"""As many units are read as a whole at most, because each takes milliseconds, however small."""
 UNITS = 16
 BYTES = 4 << 20
 """How many units of files are read, and about how many bytes of their records are taken."""
@@ -209,7 +211,7 @@ def _shard_bytes(laid: Laid, options: Options, schema_: pa.Schema) -> int:
 def strata(units: Sequence[Unit], places: Sequence[Place]) -> Iterator[Stratum]:
     """Yield a sample of the records of some units; `places` has the place of each input."""
     kinds = {unit.container for unit in units}
-    whole = kinds <= {"plain", "array"} and _bytes(units) <= SMALL
+    whole = kinds <= {"plain", "array"} and _bytes(units) <= SMALL and len(units) <= FEW
     for kind in sorted(kinds):
         own = [unit for unit in units if unit.container == kind]
         chosen = own if whole else _spread(own)

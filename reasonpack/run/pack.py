@@ -24,7 +24,7 @@ from reasonpack.errors import FormatError, UsageError
 from reasonpack.records.group_index import Grouped
 from reasonpack.records.plan import InputFile
 from reasonpack.records.plan import plan as cut
-from reasonpack.records.unit import Unit, content_kind
+from reasonpack.records.unit import Unit
 from reasonpack.records.unknown import UnknownFieldError, together
 from reasonpack.run.call_plan import INDEX as GROUPS
 from reasonpack.run.call_plan import (
@@ -40,7 +40,7 @@ from reasonpack.run.call_plan import (
 from reasonpack.run.context import Loaded
 from reasonpack.run.copies import INDEX as COPIES
 from reasonpack.run.disk import disk_advice
-from reasonpack.run.engine import Run, backend_advice, each_files, results_of
+from reasonpack.run.engine import Run, backend_advice, each_files, results_of, shard_advice
 from reasonpack.run.finish import end, same_files, summed
 from reasonpack.run.lock import locked
 from reasonpack.run.named_inputs import named_inputs, spooled, unpacked
@@ -272,7 +272,7 @@ def _plan_calls(
     folder: Path,
 ) -> PlannedCalls:
     """Return the groups and optional columns of calls."""
-    are_copied = any(content_kind(*file) not in {"plain", "array"} for file in files)
+    are_copied = any(first.container not in {"plain", "array"} for first in firsts.values())
     has_text = any(first.has_text for first in firsts.values())
     load = loaded.context.tokenizer.load if has_text else None
     each = partial(each_files, run=run, share=3 if are_copied else 50, beside=load)
@@ -304,7 +304,7 @@ def _receipts(
     units = plan.units if units is None else units
     done, todo = done_before(job.home, plan, units, run.watch)
     advice = backend_advice(job.input_bytes if todo else 0, run.backend)
-    for each in advice, disk_advice(job.output, plan.options, todo):
+    for each in advice, shard_advice(todo), disk_advice(job.output, plan.options, todo):
         if each:
             run.watch.on_note(each)
     told: set[str] = set()

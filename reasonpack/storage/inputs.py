@@ -76,7 +76,8 @@ def expand_inputs(
                 "pack it again with repack, or name files of chats" if packed else "name the files",
             )
         files += chats
-        if note := _unread_note(place, [file for file in found if file not in set(chats)]):
+        read = {*chats}
+        if note := _unread_note(place, [file for file in found if file not in read]):
             on_note(note)
     for file in files:
         check_name(file)

@@ -15,11 +15,12 @@ So ids do not depend on the backend, and neither do the bytes of a dataset.
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import version
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -208,6 +209,7 @@ class Encoder:
         return [array for part in _slices(pieces) for array in self._tokenizer.encode_batch(part)]
 
 
+version = cache(importlib.metadata.version)  # it takes a millisecond
 _STOPS = (KeyboardInterrupt, SystemExit, GeneratorExit, ReasonpackError)
 
 

@@ -105,6 +105,15 @@ def test_a_small_input_is_read_whole(tmp_path: Path) -> None:
     assert (guess.tokens, guess.conversations) == (exact.tokens, exact.packed)
 
 
+def test_of_many_small_units_some_are_read(tmp_path: Path) -> None:
+    for number in range(300):
+        (tmp_path / f"{number:03d}.jsonl").write_bytes(chats(1, seed=number))
+    _, units = plan([(path, path.name) for path in sorted(tmp_path.iterdir())], unit_bytes=1 << 30)
+    found = [*strata(units, [*sorted(tmp_path.iterdir())])]
+    assert len(found) <= estimates.UNITS
+    assert sum(each.more * len([*each.records]) for each in found) == pytest.approx(300, rel=0.5)
+
+
 def test_every_record_is_as_likely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimates, "SMALL", 0)
     monkeypatch.setattr(estimates, "BYTES", 24_000)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
 
 import pytest
 
@@ -95,3 +96,20 @@ def test_what_datasets_leaves_beside_a_saved_dataset_is_no_part_of_it(
     (tmp_path / "in" / saved[0]).unlink()
     with pytest.raises(UsageError, match=f"{saved[0]} not there"):
         expand_inputs([place])
+
+
+def test_many_files_are_listed_in_linear_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted, not timed: how often a path is compared or looked up."""
+    looked_up: list[str] = []
+
+    def counted(name: str, real: Any) -> Any:
+        return lambda *paths: looked_up.append(name) or real(*paths)
+
+    for name in ("__hash__", "__eq__"):
+        monkeypatch.setattr(PurePath, name, counted(name, getattr(PurePath, name)))
+    for number in range(100):
+        (tmp_path / f"{number}.jsonl").touch()
+    assert len(expand_inputs([tmp_path])) == 100
+    assert len(looked_up) < 20 * 100
