@@ -10,6 +10,7 @@ added to the messages.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -21,6 +22,7 @@ from reasonpack.records.call_draft import CallDraft
 from reasonpack.records.conversation import Conversation, conversation_of
 from reasonpack.records.draft import FLAGS, REASONING, ROLES, is_absent, is_answer, present
 from reasonpack.records.message import NOTHING_WRITTEN, Message
+from reasonpack.records.no_messages import answer_fix
 from reasonpack.records.prompt_memo import PromptMemo
 from reasonpack.records.reading import Reading
 from reasonpack.records.side_fields import SIDE_FIELDS
@@ -85,7 +87,7 @@ def _read(
         notes.append("answer-in-messages")
     if prompt is None or answer is None:
         if not has_ids and "failed-call" not in draft.notes:
-            raise _incomplete(prompt, answer)
+            raise _incomplete(prompt, answer, [each.name for each in draft.unread])
         refuse_media(prompt, "prompt")
         return CallMessages(None, notes=("no-answer-text",) if prompt and has_ids else ())
     if has_ids and isinstance(prompt, str):
@@ -117,12 +119,12 @@ def _prompt_and_answer(draft: CallDraft) -> tuple[Any, list[Any] | None]:
     return prompt, answer
 
 
-def _incomplete(prompt: object, answer: object) -> RecordError:
+def _incomplete(prompt: object, answer: object, unread: Sequence[str]) -> RecordError:
     there = "an answer" if answer is not None else "a prompt" if prompt is not None else ""
     lacking = "the messages that it answers" if answer is not None else "an answer"
     what = f"{there} without {lacking}" if there else ""
     what = what or "neither messages with an answer nor token ids"
-    fix = (
+    fix = (answer_fix(unread) if answer is None else "") + (
         "write messages and response, or prompt_token_ids and completion_token_ids; see "
         "schemas/call.schema.json"
     )

@@ -32,7 +32,7 @@ from reasonpack.records.last_answer import (
     without_ignored,
 )
 from reasonpack.records.message import Message, ReadMessages, read_messages
-from reasonpack.records.no_messages import no_messages
+from reasonpack.records.no_messages import answer_fix, no_messages
 from reasonpack.records.reading import DEFAULT, Reading
 from reasonpack.records.renaming import renamed
 from reasonpack.records.row_files import plain
@@ -187,7 +187,7 @@ def conversation_of(
     sources = read.sources
     if sources and len(messages) > len(read.messages):
         sources = (0, *(index + 1 for index in sources))
-    _check(messages, container)
+    _check(messages, container, record)
     own_id, tools = typed(record.get("id"), str | int | None, "id"), read_tools(record)
     return Conversation(
         id=where if own_id in (None, "") else str(own_id),
@@ -317,13 +317,13 @@ def _with_system(record: dict[str, Any], messages: list[Message]) -> list[Messag
     return messages
 
 
-def _check(messages: list[Message], container: str) -> None:
+def _check(messages: list[Message], container: str, record: Mapping[str, Any]) -> None:
     if not messages:
         fix = "remove the record, or add messages"
         raise RecordError("empty", container, "no messages", "a user and an assistant message", fix)
     if all(message.role != "assistant" for message in messages):
         what = "no assistant message"
-        fix = "remove the record, or add one"
+        fix = f"{answer_fix(record)}remove the record, or add one"
         raise RecordError("no-assistant", container, what, "at least one to train on", fix)
     if messages[0].role == "assistant" and messages[0].train:
         what, expected = "an assistant message", "a message before it that the model answers"

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from reasonpack.errors import RecordError
@@ -58,6 +58,16 @@ def no_messages(record: Mapping[str, Any], known: tuple[str, ...]) -> RecordErro
         fix = "write messages, conversations, conversation, or prompt and completion; or name the "
         fix += "fields that hold them, with --field NAME=prompt --field NAME=completion"
     return RecordError("missing", "", what, "some", fix)
+
+
+def answer_fix(names: Iterable[str]) -> str:
+    """Return how to read an answer whose field is misspelt, before another fix; empty if none is.
+
+    >>> answer_fix(["messages", "responce"])
+    'pass --field responce=response if it holds the answer, else '
+    """
+    like = misspelt(dict.fromkeys(names), ("response", "completion", "choices", "candidates"))
+    return f"pass --field {like[0]}={like[1]} if it holds the answer, else " if like else ""
 
 
 def _is_list(value: object) -> bool:

@@ -100,6 +100,16 @@ CALLS: dict[str, Row] = {
     "weights of calls": calls(
         "Fix: leave the option out", instead("a.jsonl"), "--loss-weights", "none"
     ),
+    "an answer under a misspelt name": calls(
+        "Fix: pass --field responce=response if it holds the answer",
+        also("--field", "responce=response"), status=1,
+        data=lines(call(1), {"messages": [ASK], "responce": BARE}),
+    ),
+    "an answer under a misspelt name in the first record": calls(
+        "Fix: pass --field responce=response if it holds the answer",
+        also("--field", "responce=response"), status=1,
+        data=lines({"messages": [ASK], "responce": "4"}),
+    ),
     "a weight in the answer of a call": calls(
         "Fix: of a call, write the weight next to the answer",
         write("a.jsonl", lines(call(1, response=BARE, weight=0.5))),
