@@ -99,14 +99,17 @@ def _several_or_none(counts: Counts, options: Options, what: str) -> Iterator[tu
 def _too_long(manifest: Manifest) -> str:
     """Return what was done with conversations longer than the limits; '' if there were none."""
     counts, said = manifest.counts, []
+    whole, part, record = "conversation", "message", "conversation"
+    if "call_id" in manifest.columns:
+        whole, part, record = "group", "call", "record"
     if counts.divided:
         samples = count(counts.divided + counts.extra_samples, "sample")
         history = f"which repeat {count(counts.extra_tokens, 'token')} of history"
-        said.append(f"{count(counts.divided, 'conversation')} divided into {samples}, {history}")
+        said.append(f"{count(counts.divided, whole)} divided into {samples}, {history}")
     if left := sum(counts.left_out.values()):
-        said.append(f"{count(left, 'message')} left untrained")
+        said.append(f"{count(left, part)} left untrained")
     if rejected := counts.rejects.get("overlong"):
-        said.append(f"{count(rejected, 'conversation')} rejected")
+        said.append(f"{count(rejected, record)} rejected")
     limits = {"--max-length": manifest.options.max_length, "--max-position": manifest.max_position}
     given = ", ".join(f"{name} {limit:,}" for name, limit in limits.items() if limit)
     return f"{'; '.join(said)} ({given or 'no limit'})" if said else ""

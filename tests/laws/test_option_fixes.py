@@ -103,7 +103,11 @@ CALLS: dict[str, Row] = {
     "an answer under a misspelt name": calls(
         "Fix: pass --field responce=response if it holds the answer",
         also("--field", "responce=response"), status=1,
-        data=lines(call(1), {"messages": [ASK], "responce": BARE}),
+        data=lines(call(1), {"messages": [ASK], "responce": "4"}),
+    ),
+    "a message under a misspelt name": calls(
+        "Fix: pass --field responce=response to read it", also("--field", "responce=response"),
+        data=lines(call(1), {"messages": [ASK], "responce": BARE}), status=1,
     ),
     "an answer under a misspelt name in the first record": calls(
         "Fix: pass --field responce=response if it holds the answer",

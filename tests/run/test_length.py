@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -134,6 +135,14 @@ def test_a_conversation_of_which_nothing_fits_is_a_reject(call: Call, layout: st
     assert "expected at most 400 (--max-length). Fix: raise --max-length" in line["error"]
     assert "record" in line
     assert verify_dataset(Path("out"), ["a.jsonl"]).total == 0
+
+
+def test_of_calls_groups_are_divided_and_records_rejected(call: Call) -> None:
+    asked = [{"role": "user", "content": "How many boats lie in the harbour?"}]
+    records = [{"trace_id": 1, "messages": asked, "response": f"{n} " * n} for n in (40, 39, 900)]
+    status, said = call(records, "--max-length", "200")
+    assert status == 3
+    assert re.search("too long +1 group divided into 2 samples, .*; 1 record rejected", said), said
 
 
 def test_skip_rejects_the_whole_conversation(call: Call) -> None:

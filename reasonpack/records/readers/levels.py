@@ -263,7 +263,7 @@ _LIKELY: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys((name for names in VALUE_NAMES.values() for name in names), (int, float)),
     **dict.fromkeys(CREDIT, (list, int, float)),
     **dict.fromkeys(CALL_FLAGS, (bool, int)),
-    "response": (str, list),
+    "response": (str, list, dict),
 }
 
 
