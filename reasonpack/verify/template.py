@@ -111,7 +111,7 @@ class Forms(Struct, frozen=True):
 
     def _call(self, call: Json) -> Json:
         arguments = call["function"]["arguments"]
-        if self.arguments_as_text and not isinstance(arguments, str):
+        if self.arguments_as_text:
             written = arguments.text if isinstance(arguments, Arguments) else ""
             arguments = written or json.dumps(arguments, ensure_ascii=False)
         return {**call, "function": {**call["function"], "arguments": arguments}}

@@ -318,15 +318,13 @@ def test_a_stop_that_was_learned_wrong_is_found(
 
 def plant(monkeypatch: pytest.MonkeyPatch, planted: Planted) -> None:
     """Put a fault into what packs, for the record with the id `one` alone."""
-    ours: list[bool] = []
 
     def reading(parse: Callable[..., Conversation]) -> Callable[..., Conversation]:
         def parsed(value: Any, where: str, **more: Any) -> Conversation:
             if planted.reading:
                 more["reading"] = replace(more["reading"], **planted.reading)
             read = parse(value, where, **more)
-            ours[:] = [read.id == "one"]
-            if not ours[0]:
+            if read.id != "one":
                 return read
             messages = tuple(planted.messages(read.messages))
             sources = read.sources if len(messages) == len(read.messages) else ()
@@ -336,9 +334,9 @@ def plant(monkeypatch: pytest.MonkeyPatch, planted: Planted) -> None:
 
     each_view = conversations.each_view
 
-    def views(*args: Any, **more: Any) -> Iterator[View | str]:
-        for view in each_view(*args, **more):
-            changed = isinstance(view, View) and ours[0]
+    def views(chat: Conversation, *args: Any, **more: Any) -> Iterator[View | str]:
+        for view in each_view(chat, *args, **more):
+            changed = isinstance(view, View) and chat.id == "one"
             yield rewritten(view, planted) if changed else view  # type: ignore[arg-type]
 
     encode = Pieces.encode
