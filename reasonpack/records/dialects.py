@@ -161,8 +161,9 @@ def _with_calls(draft: Draft) -> Draft:
         calls, places = [calls], {"tool_calls[0]": at}
     made = without(made, ("content", "value")) | {"tool_calls": calls}
     if reasoning:
-        # If a field holds reasoning too, this goes back to the content, where it is refused.
-        name = "content" if _has_reasoning(made) else "reasoning_content"
+        name = "reasoning_content"
+        if _has_reasoning(made):  # in a field; the content is then refused for its tags
+            name, reasoning = "content", f"{_OPEN}{reasoning}{_CLOSE}"
         made[name], places[name] = reasoning, at
     return Draft(draft.source, draft.path, made, draft.places | places, str(role))
 

@@ -107,6 +107,11 @@ def test_json_of_a_call_that_is_none_is_named_where_it_stands() -> None:
     assert refused(ASK, twice).reason == "conflict"
 
 
+def test_a_call_after_two_reasonings_is_refused() -> None:
+    call = {"role": "tool_call", "content": f"{THINK}{CALL_TEXT}", "reasoning": "Think two."}
+    assert "reasoning in a field and again in the content" in str(refused(ASK, call))
+
+
 # ------------------------------------------------------- one answer in two messages
 
 WITH_CALL: dict[str, dict[str, Any]] = {
