@@ -68,12 +68,12 @@ class Counts:
 
     def add(self, other: Counts) -> None:
         """Add the counts of another unit."""
-        self.note(other.notes, other.examples)
+        self.note(dict(sorted(other.notes.items())), other.examples)
         for name in self.__slots__:
-            if name in _NOTED:
-                continue
             mine, theirs = getattr(self, name), getattr(other, name)
-            if isinstance(mine, dict):
+            if name in _NOTED:
+                setattr(self, name, dict(sorted(mine.items())))
+            elif isinstance(mine, dict):
                 total = Counter(mine)
                 total.update(theirs)
                 setattr(self, name, dict(sorted(total.items())))
@@ -106,15 +106,16 @@ class Counts:
         return {*self.rejects, *self.left_out}
 
     def note(self, notes: Mapping[str, int], examples: Mapping[str, str] | None = None) -> None:
-        """Add notes, except zeros; names of fields are in them, so their kinds are limited."""
+        """Add notes, except zeros; names of fields are in them, so their kinds are limited.
+
+        They are sorted when the counts are added to others.
+        """
         for note, number in notes.items():
             if number:
                 name = note if note in self.notes or len(self.notes) < MOST_NOTES else "more"
                 self.notes[name] = self.notes.get(name, 0) + number
-        self.notes = dict(sorted(self.notes.items()))
         for kind, said in (examples or {}).items():
             self.examples[kind] = min(said, self.examples.get(kind, said))
-        self.examples = dict(sorted(self.examples.items()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,7 @@ SESSIONS: Mapping[str, Session] = {
     "pi": Session(pi.is_mine, pi.drafts),
 }
 """The log formats in which only all lines of a file together give its calls, as one group."""
+_OWN_SHAPES: Mapping[str, Reader | Session] = {**READERS, **SESSIONS}
 
 
 def format_of(record: Mapping[str, Any]) -> str:
@@ -96,8 +97,7 @@ def format_of(record: Mapping[str, Any]) -> str:
     >>> format_of({"prompt_token_ids": [5], "completion_token_ids": [7]})
     'calls'
     """
-    readers: dict[str, Reader | Session] = {**READERS, **SESSIONS}
-    found = [name for name, reader in readers.items() if reader.is_mine(record)]
+    found = [name for name, reader in _OWN_SHAPES.items() if reader.is_mine(record)]
     if len(found) > 1:
         what, expected = f"the shape of {' and of '.join(found)}", "that of one format"
         raise RecordError("conflict", "", what, expected, "keep the fields of one of them")

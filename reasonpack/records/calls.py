@@ -192,11 +192,11 @@ def _call(
     except RecordError as error:
         error.path = draft.place(error.path)
         raise
-    notes = Counter((*draft.notes, *said.notes))
-    notes["copied-context"] += draft.copied
-    notes["unread logprobs"] += "logprobs" in draft.tokens and not has_ids
+    notes = [*draft.notes, *said.notes]
+    notes += ["copied-context"] * draft.copied
+    notes += ["unread logprobs"] * ("logprobs" in draft.tokens and not has_ids)
     empty = not tokens["completion_ids"].size if has_ids else said.is_empty
-    notes["empty-generation"] += empty and NOTHING_WRITTEN not in notes
+    notes += ["empty-generation"] * (empty and NOTHING_WRITTEN not in notes)
     masked = "loss_mask" in tokens and not tokens["loss_mask"].any() and not empty
     has_answer = said.conversation is not None or has_ids
     trained = wanted and weight > 0 and has_answer and not (draft.copied or empty or masked)
@@ -211,7 +211,7 @@ def _call(
         weight=weight,
         role=draft.role,
         trained=trained,
-        notes=+notes,
+        notes=Counter(notes),
         **tokens,
     )
 

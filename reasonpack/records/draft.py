@@ -118,8 +118,10 @@ def is_absent(value: object) -> bool:
     return value is None or value in ("", [], {})
 
 
-def present(fields: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+def present(fields: Mapping[str, Any], names: Collection[str]) -> list[str]:
     """Return those of the names under which an object has a field that does not count as absent."""
+    if fields.keys().isdisjoint(names):  # usually, and faster than the rest
+        return []
     return [name for name in names if name in fields and not is_absent(fields[name])]
 
 

@@ -209,17 +209,16 @@ def _present(messages: list[Any]) -> list[Any]:
 def _message(
     raw: dict[str, Any], fields: _Fields, path: str, reading: Reading, *, train: bool
 ) -> Message:
-    role = _role(raw, fields, path)
-    at = f"{path}.{'value' if fields.content is None else 'content'}"
+    role, said = _role(raw, fields, path), fields.content
+    at = f"{path}.{'value' if said is None else 'content'}"
+    if fields.value is not None:
+        said = same(path, {"content": said, "value": fields.value})
     content, reasoning, noticed = read_content(
-        same(path, {"content": fields.content, "value": fields.value}),
-        _reasonings(fields),
-        path,
-        at=at,
-        is_answer=role == "assistant",
+        said, _reasonings(fields), path, at=at, is_answer=role == "assistant"
     )
     flag, weight = read_flag(raw, path, weighs=reading.weighs)
-    extra = {k: v for k, v in raw.items() if k not in _KNOWN and v is not None}
+    others = raw.keys() - _KNOWN
+    extra = {k: v for k, v in raw.items() if k in others and v is not None} if others else {}
     if role != "assistant":
         _refuse_answer_fields(fields, path, role=role, reasoning=reasoning, flag=flag)
         if content is None:
@@ -258,7 +257,9 @@ def _message(
 
 
 def _role(raw: Mapping[str, Any], fields: _Fields, path: str) -> str:
-    said = same(path, {"role": fields.role or None, "from": fields.from_ or None})
+    said = fields.role or None
+    if fields.from_:
+        said = same(path, {"role": said, "from": fields.from_})
     if said is None and (like := misspelt(raw, ("role", "from"))):
         what = f"no role, but {like[0]!r}"
         raise RecordError("missing", path, what, "one", f"pass --field {like[0]}={like[1]}")

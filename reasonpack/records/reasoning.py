@@ -215,12 +215,15 @@ def read_content(
     if written == _NO_REASONING and not thoughts:
         return content, None, ()
     noticed: tuple[str, ...] = ()
-    kept: dict[str, str | None] = {}
+    kept: dict[str, str] = {}
     for name, each in zip(REASONING, written, strict=True):
-        again = is_answer and each and content and repeats(each, content, name=name)
-        noticed = ("repeated-reasoning",) if again else noticed
-        kept[name] = None if again else each or None
-        if name == "thought" and kept[name] and is_answer and is_part(each, content):
+        if not each:
+            continue
+        if is_answer and content and repeats(each, content, name=name):
+            noticed = ("repeated-reasoning",)
+            continue
+        kept[name] = each
+        if name == "thought" and is_answer and is_part(each, content):
             what = "a thought that is in the content too"
             fix = "take it out of the content, or remove the field"
             raise RecordError("conflict", f"{path}.{name}", what, "it once", fix)

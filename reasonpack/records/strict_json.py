@@ -145,21 +145,20 @@ def count_keys(value: object, path: str = "") -> int:
     3
     """
     keys = 0
-    level: list[object] = [value]
+    level: list[Any] = [value] if type(value) in _NESTS else []
     for _ in range(DEPTH):
-        below: list[object] = []
+        below: list[Any] = []
         for item in level:
+            items = item
             if type(item) is dict:
                 keys += len(item)
-                below += item.values()
-            elif type(item) is list and not _NESTS.isdisjoint(map(type, item)):
-                below += item
+                items = item.values()
+            if not _NESTS.isdisjoint(map(type, items)):
+                below += [each for each in items if type(each) in _NESTS]
         if not below:
             return keys
         level = below
-    if any(type(item) in {dict, list} for item in level):
-        raise too_deep(path)
-    return keys
+    raise too_deep(path)
 
 
 def _find_repeated_key(line: bytes, path: str) -> None:

@@ -187,16 +187,21 @@ class GroupForest:
             columns[name] = np.full(self.size, FILLS[name], values.dtype)
         for number, own in enumerate(self._branches):
             view, prompt = own.view, own.view.prompt
-            answer = number, max(own.at, prompt), own.end
-            for branch, begin, stop in (answer, *self._above(own)):
+            begin = max(own.at, prompt)
+            there = slice(origin[number] + begin, origin[number] + own.end)
+            trained = view.trained[begin - prompt :]
+            columns["call"][there] = view.call
+            columns["trained"][there] = trained
+            columns["weight"][there] = trained * view.weight
+            for name, values in view.values.items():
+                columns[name][there] = values[begin - prompt :]
+            for branch, begin, stop in self._above(own):
                 here = slice(begin - prompt, stop - prompt)
                 there = slice(origin[branch] + begin, origin[branch] + stop)
-                trained, new = view.trained[here], np.bool_(True)
+                trained = view.trained[here]
+                new = trained & ~columns["trained"][there]
                 said = {name: values[here] for name, values in view.values.items()}
-                if branch != number:
-                    new = trained & ~columns["trained"][there]
-                    said |= _repeated(view.runs, begin)
-                for name, values in said.items():
+                for name, values in (said | _repeated(view.runs, begin)).items():
                     columns[name][there][new] = values[: stop - begin][new]
                 columns["call"][there][new] = view.call
                 columns["trained"][there] |= trained

@@ -105,20 +105,24 @@ def write(
 
     `calls`, to which `forest.call` refers, has those of each conversation.
     """
-    made = _write(forest, laid_out)
+    made = _write(forest, laid_out, calls or [None] * len(laid_out))
     if calls is None:
         return made
     left = iter(made)
     return [
         sample
         for (_, one), own in zip(laid_out, calls, strict=True)
-        for sample in _with_calls([*islice(left, len(one.samples))], own)
+        for sample in _with_own_calls([*islice(left, len(one.samples))], own)
     ]
 
 
-def _write(forest: Forest, laid_out: Sequence[tuple[str, LaidOut]]) -> list[Sample]:
-    samples = [(id_, sample) for id_, each in laid_out for sample in each.samples]
-    stretches = [stretch for _, sample in samples for stretch in sample]
+def _write(
+    forest: Forest, laid_out: Sequence[tuple[str, LaidOut]], calls: Sequence[Calls | None]
+) -> list[Sample]:
+    """Write the samples of conversations; each has all calls of its conversation."""
+    of = zip(laid_out, calls, strict=True)
+    samples = [(id_, own, sample) for (id_, each), own in of for sample in each.samples]
+    stretches = [stretch for _, _, sample in samples for stretch in sample]
     if not stretches:
         return []
     views = forest.views
@@ -142,7 +146,7 @@ def _write(forest: Forest, laid_out: Sequence[tuple[str, LaidOut]]) -> list[Samp
     opens[stops - lengths] = True
     first = np.flatnonzero(opens)  # the first token of each segment
     run = np.searchsorted(views.run_start, source[first], "right") - 1
-    last = np.cumsum([0, *(len(sample) for _, sample in samples)])
+    last = np.cumsum([0, *(len(sample) for _, _, sample in samples)])
     bounds = np.append(0, stops)[last]
     rows = np.searchsorted(first, bounds)
     table: list[NDArray[Any]] = [
@@ -155,10 +159,11 @@ def _write(forest: Forest, laid_out: Sequence[tuple[str, LaidOut]]) -> list[Samp
         table.append(np.where(here[first], forest.call[source[first]], np.int32(-1)))
 
     made = []
-    for (id_, _), own, segments in zip(samples, slices(bounds), slices(rows), strict=True):
+    for (id_, of_all, _), own, segments in zip(samples, slices(bounds), slices(rows), strict=True):
         parts = Segments(*(column[segments] for column in table))
         values = {name: column[own] for name, column in extra.items()}
-        made.append(Sample(id_, input_ids[own], position_ids[own], labels[own], parts, values))
+        arrays = input_ids[own], position_ids[own], labels[own]
+        made.append(Sample(id_, *arrays, parts, values, of_all))
     return made
 
 
@@ -178,13 +183,13 @@ def _labels_and_extra(
     return np.where(labelled, input_ids, np.int32(IGNORE)), extra
 
 
-def _with_calls(samples: Sequence[Sample], calls: Calls) -> list[Sample]:
-    """Give each sample of a conversation those of its `calls` that have segments there.
+def _with_own_calls(samples: Sequence[Sample], calls: Calls) -> Sequence[Sample]:
+    """Leave each sample of a conversation those of its `calls` that have segments there.
 
     A call without segments, because earlier calls train all its tokens, goes to the first sample.
     """
     if len(samples) == 1:
-        return [replace(samples[0], calls=calls)]
+        return samples
     of = [sample.segments.call for sample in samples]
     held = [set(call.tolist()) - {-1} for call in of if call is not None]
     assert len(held) == len(samples), "calls, and a forest without"

@@ -114,7 +114,7 @@ class CallGroups(Work[Group]):
             if cut and not has_ids:
                 whole = cut.with_shared_borders(written)
                 written.add(cut)
-            call = replace(each.call, weight=weight)
+            call = each.call if weight == each.call.weight else replace(each.call, weight=weight)
             view = call_view(call, whole, self.pieces, self.columns, number)
             joined = self.forest.add(view)
             if number:

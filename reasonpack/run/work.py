@@ -13,8 +13,7 @@ import itertools
 import json
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
@@ -184,10 +183,21 @@ class Work(ABC, Generic[_Item]):
                         self._cut_one(*uncut.popleft())
 
     def _cut_one(self, position: int, record: Record, found: Any, cut: Cut) -> None:
-        with self.rejecting(position, record):
+        """Cut the views of a record, or reject it if it cannot be packed.
+
+        Raises:
+            RecordError: it stops the run; see `reject`.
+            TemplateError: the template fails; the error names the record.
+        """
+        try:
             if isinstance(found, RecordError):
                 raise found
             cut(position, record, found)
+        except RecordError as error:
+            self.reject(position, record, error)
+        except TemplateError as error:
+            where = f"{record.where}: {error.where}"
+            raise TemplateError(where, error.what, error.expected, error.fix) from error
 
     def flush(self) -> None:
         """Encode and write the views that wait."""
@@ -196,22 +206,6 @@ class Work(ABC, Generic[_Item]):
             self.pieces.encode(self.encode)
         self.write()
         self.begin()
-
-    @contextmanager
-    def rejecting(self, position: int, record: Record) -> Iterator[None]:
-        """Reject the record at a position if the block finds that it cannot be packed.
-
-        Raises:
-            RecordError: it stops the run; see `reject`.
-            TemplateError: the template fails; the error names the record.
-        """
-        try:
-            yield
-        except RecordError as error:
-            self.reject(position, record, error)
-        except TemplateError as error:
-            where = f"{record.where}: {error.where}"
-            raise TemplateError(where, error.what, error.expected, error.fix) from error
 
     def reject(self, position: int, record: Record, error: RecordError) -> None:
         """Add the record at a position to the rejects, or raise its error if that stops the run."""

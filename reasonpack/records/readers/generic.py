@@ -92,6 +92,7 @@ OF_A_CALL = frozenset(
     )
 )
 """Names of the fields of a call that are read."""
+_FLAGS = {name: (name,) for name in CALL_FLAGS}
 _INHERITED = (
     *((name,) for name in CONTEXT_FIELDS if name not in TOOL_FIELDS),
     *(TOOL_FIELDS, *VALUE_NAMES.values(), TOKEN_NAMES["advantages"], CALL_FLAGS),
@@ -338,9 +339,8 @@ def _refuse_unseen(draft: CallDraft, levels: Sequence[Level], answer: Answer | N
 
 def _add_values(draft: CallDraft, levels: Sequence[Level]) -> None:
     """Add the values of tokens and of the whole call, found in any of the levels."""
-    add_found(draft, draft.tokens, TOKEN_NAMES, levels)
-    add_found(draft, draft.values, VALUE_NAMES, levels)
-    add_found(draft, draft.flags, {name: (name,) for name in CALL_FLAGS}, levels)
+    tables = (draft.tokens, TOKEN_NAMES), (draft.values, VALUE_NAMES), (draft.flags, _FLAGS)
+    add_found(draft, tables, levels)
     if copied := found_in(levels, ("is_copied_context",)):
         draft.copied = typed(copied[1], bool, copied[0])
     add_sequence(draft, levels)

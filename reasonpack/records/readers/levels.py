@@ -147,19 +147,21 @@ def _same(one: object, other: object) -> bool:
 
 def add_found(
     draft: CallDraft,
-    held: dict[str, Any],
-    kinds: Mapping[str, Sequence[str]],
+    tables: Iterable[tuple[dict[str, Any], Mapping[str, Sequence[str]]]],
     levels: Sequence[Level],
 ) -> None:
-    """Store in `held`, a dict of the draft, the value of each kind, found by the kind's names.
+    """Store the value of each kind, found by the kind's names, in a dict of the draft.
+
+    `tables` have such a dict, and the names of each kind of value that goes into it.
 
     Raises:
         RecordError: as `found_in`.
     """
-    there = {name for each in levels for name in each.fields}
-    for kind, names in kinds.items():
-        if not there.isdisjoint(names) and (found := found_in(levels, names)):
-            draft.places[kind], held[kind] = found
+    there = set().union(*(each.fields for each in levels))
+    for held, kinds in tables:
+        for kind, names in kinds.items():
+            if not there.isdisjoint(names) and (found := found_in(levels, names)):
+                draft.places[kind], held[kind] = found
 
 
 def add_sequence(draft: CallDraft, levels: Sequence[Level]) -> None:

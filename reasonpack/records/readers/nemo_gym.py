@@ -96,7 +96,7 @@ def _rollout(record: Mapping[str, Any], reading: Reading) -> Iterator[CallDraft]
     add_context(begun, (asked,))
     add_echoes(begun, said)
     lead(begun)
-    add_found(begun, begun.values, VALUE_NAMES, (own,))
+    add_found(begun, [(begun.values, VALUE_NAMES)], (own,))
     own_id = next((i for i in (record.get("id"), said.fields.get("id")) if i), "")
     items = typed(response["output"], list[dict[str, Any]], "response.output")
     yield from noted(

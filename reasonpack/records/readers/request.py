@@ -68,6 +68,7 @@ OF_A_REQUEST = frozenset(
     )
 )
 """Names of the fields of a request that are read, or that only steer sampling."""
+_CONTEXT = {name: (name,) for name in CONTEXT_FIELDS}
 
 
 def add_prompt(draft: CallDraft, levels: Sequence[Level]) -> None:
@@ -114,7 +115,7 @@ def add_context(draft: CallDraft, levels: Sequence[Level]) -> None:
     Raises:
         RecordError: two values of one of these differ.
     """
-    add_found(draft, draft.context, {name: (name,) for name in CONTEXT_FIELDS}, levels)
+    add_found(draft, [(draft.context, _CONTEXT)], levels)
     if instructions := found_in(levels, ("instructions",)):
         if draft.context.get("system", instructions[1]) != instructions[1]:
             what, expected = f"differs from {draft.places['system']}", "one system text"
