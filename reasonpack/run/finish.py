@@ -223,6 +223,7 @@ def _without_effect(options: Options, notes: Mapping[str, int]) -> Iterator[str]
 
 def _nothing(output: Place, plan: Plan, counts: Counts) -> NothingPackedError:
     untrained = counts.notes.get("untrained-call", 0)
+    untrained += sum(n for note, n in counts.notes.items() if note.startswith("kept "))
     if counts.rejected:
         rejects = public_name(join(output, REJECTS))
         rejected, expected = count(counts.rejected, "record"), "some that can be packed"
@@ -233,6 +234,9 @@ def _nothing(output: Place, plan: Plan, counts: Counts) -> NothingPackedError:
     elif untrained:
         what, expected = f"no call to train among {untrained:,}", "at least one with an answer"
         fix = "see above why; log the answers, then pack again with --overwrite"
+    elif counts.not_taken:
+        what = f"the shares of the inputs take none of {counts.not_taken:,}"
+        expected, fix = "at least one", "raise a share, then pack again with --overwrite"
     else:
         inputs = listed([input_.name for input_ in plan.inputs])
         what, expected = f"no record in {inputs}", "at least one conversation"

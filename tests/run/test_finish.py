@@ -104,6 +104,28 @@ def test_calls_without_an_answer_are_named_where_nothing_is_packed(call: Call) -
     )
 
 
+ASKED = b'{"messages": [{"role": "user", "content": "x"}], '
+
+
+def test_a_call_that_is_kept_as_context_is_no_missing_record(call: Call) -> None:
+    write(
+        "calls.jsonl",
+        b'{"messages": [{"role": "user", "content": "x"}], "response": "a<|im_end|>b"}',
+    )
+    status, error = call("pack", "calls.jsonl", "--on-message-error", "context")
+    assert status == 1
+    assert "Error: out: no call to train among 1, expected " in error
+
+
+def test_shares_that_take_nothing_are_named(call: Call) -> None:
+    for content in (chats(1), ASKED + b'"response": "y"}'):
+        write("a.jsonl", content)
+        status, error = call("pack", "a.jsonl:0.0001", "--overwrite")
+        assert status == 1
+        assert "Error: out: the shares of the inputs take none of 1, expected at least one" in error
+        assert call("pack", "a.jsonl:1", "--overwrite")[0] == 0
+
+
 def test_an_empty_part_is_none_but_parts_that_are_all_empty_are_no_dataset(call: Call) -> None:
     write("chats.jsonl", b"\n")
     for part in ("0", "1"):
