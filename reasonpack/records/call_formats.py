@@ -4,7 +4,7 @@
     calls        an answer next to its prompt, token ids, or a list of such calls
     litellm      call_type, model_parameters and messages
     nemo-gym     rollout_id with generation_token_ids, or responses_create_params
-    verifiers    nodes with a message each, or traces of these
+    verifiers    nodes with a message each, traces of these, or steps of a trajectory
     atif         steps, with a schema_version ATIF-v…
     claude-code  lines with sessionId and parentUuid         ┐ a session: all lines of a file
     codex        lines with type and payload                 │ together are calls

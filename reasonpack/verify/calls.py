@@ -29,7 +29,7 @@ from reasonpack.verify.answers import (
 )
 from reasonpack.verify.chat import Chat, Json, NotChecked, Reading, Refused, known_shape
 from reasonpack.verify.fields import EMPTY, check_whole, renamed, without_path, without_stop
-from reasonpack.verify.harness_logs import as_they_ended, calls_of_harness
+from reasonpack.verify.harness_logs import as_group, as_they_ended, calls_of_harness
 from reasonpack.verify.reader import read_chat
 from reasonpack.verify.record_names import FLAGS, OF_THE_END, TELLING, TOOLS, is_of_model
 
@@ -95,7 +95,7 @@ def read_calls(record: Json, reading: Reading, where: str) -> list[Call]:
         NotChecked: the record has an unknown shape.
         Refused: pack must refuse the record.
     """
-    record = _with_options(record, reading)
+    record = as_group(_with_options(record, reading))
     calls = next((record[name] for name in _LISTS if record.get(name)), None)
     if any(name in record for name in _LOGS) or str(record.get("schema_version"))[:4] == "ATIF":
         listed = calls_of_harness(record)

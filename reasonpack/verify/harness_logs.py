@@ -9,6 +9,9 @@
     {"type": "message", "prompt_token_ids": [5], "generation_token_ids": [7], …}]}}
 ─→ call #0, ids [5] and [7]
 
+{"trajectory": [{"prompt": …, "completion": …, "tokens": {"prompt_ids": [5], …}}]}
+─→ the same with calls, each with its ids
+
 {"schema_version": "ATIF-v1.8", "steps": [{"source": "user", …}, {"source": "agent", …}]}
 ─→ a call for each step of the agent, with all steps before it as messages
 """
@@ -22,7 +25,7 @@ from typing import Any
 
 from reasonpack.verify.chat import Json, Refused
 from reasonpack.verify.fields import EMPTY, all_but, has_failed, has_no_stop, was_cut
-from reasonpack.verify.record_names import OF_A_MODEL, TELLING, is_of_model
+from reasonpack.verify.record_names import LIMITED, OF_A_MODEL, TELLING, is_of_model
 
 _IDS = ("prompt_token_ids", "generation_token_ids", "generation_log_probs", "routed_experts")
 _METRICS = ("prompt_token_ids", "completion_token_ids", "logprobs")
@@ -53,6 +56,35 @@ def as_they_ended(calls: list[Json], around: Json) -> list[Json]:
     if calls and has_no_stop(around):
         calls[-1]["truncated"] = True
     return calls
+
+
+def as_group(record: Json) -> Json:
+    """Return a rollout of verifiers as a list of calls; another record as it is."""
+    steps = record.get("trajectory")
+    if not isinstance(steps, list) or not steps:
+        return record
+    if not all(isinstance(each, dict) and {*_STEP} <= each.keys() for each in steps):
+        return record
+    # It is truncated if any step is, or if the next prompt was too long.
+    rest = all_but(record, ("prompt", "completion", "trajectory", *LIMITED))
+    return {**rest, "calls": [*map(_as_call, steps)]}
+
+
+_STEP = ("prompt", "completion", "tokens")
+
+
+def _as_call(step: Json) -> Json:
+    tokens, response = step["tokens"] or {}, step.get("response")
+    response = response if isinstance(response, dict) else {}
+    around = [step, tokens, response.get("message") or {}, *(response.get("choices") or ())]
+    said = {name: one for name, one in step.items() if one is not None and name not in _PASSED}
+    ids = {name: one for name, one in tokens.items() if name in _OF_TOKENS}
+    ids = {name: one for name, one in ids.items() if one != [] or name[-3:] == "ids"}
+    return {**said, **ids, "truncated": any(map(has_no_stop, around))}
+
+
+_PASSED = ("tokens", "response", "extras")
+_OF_TOKENS = ("prompt_ids", "completion_ids", "completion_mask", "completion_logprobs")
 
 
 # --- verifiers ---------------------------------------------------------------------------------

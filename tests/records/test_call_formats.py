@@ -53,6 +53,7 @@ FORMATS = {
     "openrouter": "calls",
     "responses": "calls",
     "verifiers": "verifiers",
+    "verifiers_rollouts": "verifiers",
 }
 
 

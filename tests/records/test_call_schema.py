@@ -145,5 +145,5 @@ def test_schema_names_what_is_read() -> None:
     assert found["choice"] | values | ends == answers._CHOICE
     described = SCHEMA["$defs"]["calls"]["description"]
     listed = described.rpartition("for it: ")[2].partition(". Its id")[0].split(", ")
-    assert {*listed} == generic._OF_A_GROUP - {*generic.LISTS, *generic.IDS, *OF_THE_END}
+    assert {*listed} == generic.OF_A_GROUP - {*generic.LISTS, *generic.IDS, *OF_THE_END}
     assert [each["required"] for each in SCHEMA["anyOf"][:-1]] == [[n] for n in generic.LISTS]

@@ -251,7 +251,10 @@ TALK = [
 """Of texts that are long enough to be found in a prompt, behind a call that is left out."""
 RECORDS = {
     **KINDS,
-    **{name: logged(name) for name in ("atif", "codex", "pi", "verifiers", "nemo_gym_rollouts")},
+    **{
+        name: logged(name)
+        for name in ("atif", "codex", "pi", "verifiers", "verifiers_rollouts", "nemo_gym_rollouts")
+    },
     "claude_code": with_kept_messages(),
     "talk": TALK,
     "masked": [ids("m", "a", [5, 6], [7, 8], loss_mask=[1, 0]), ids("m", "b", [5, 6, 7, 9], [7])],

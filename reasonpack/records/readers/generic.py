@@ -98,7 +98,8 @@ _INHERITED = (
     *(TOOL_FIELDS, *VALUE_NAMES.values(), TOKEN_NAMES["advantages"], CALL_FLAGS),
 )
 """Fields that the calls of a group inherit from it, each with its other names."""
-_OF_A_GROUP = OF_THE_END.union(LISTS, IDS, *_INHERITED)
+OF_A_GROUP = OF_THE_END.union(LISTS, IDS, *_INHERITED)
+"""Names of the fields of a group that are read."""
 
 
 def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
@@ -110,10 +111,10 @@ def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
     name = next((name for name in LISTS if holds_calls(record.get(name))), "")
     if not name:
         return [*calls_of(record, Place(reading))]
-    group, calls = Place(reading).level(record, _OF_A_GROUP), record[name]
+    group, calls = Place(reading).level(record, OF_A_GROUP), record[name]
     ends = [*[()] * (len(calls) - 1), TELLING]
     found = (
-        calls_of(call, group.below(name).item(i), outer=_inherited(group, call, ends[i]))
+        calls_of(call, group.below(name).item(i), outer=[inherited(group, call, ends[i])])
         for i, call in enumerate(calls)
     )
     return [*noted(chain.from_iterable(found), [group])]
@@ -147,7 +148,7 @@ def ids_in(record: Mapping[str, Any]) -> set[str]:
     }
 
 
-def _inherited(group: Level, call: Mapping[str, Any], ends: Iterable[str]) -> Level:
+def inherited(group: Level, call: Mapping[str, Any], ends: Iterable[str] = ()) -> Level:
     """Return the fields that a call inherits from its group: `ends`, and those that it lacks."""
     request = call.get("request")
     own = call.keys() | (request.keys() if isinstance(request, dict) else set())
@@ -161,7 +162,7 @@ def calls_of(
     record: Mapping[str, Any],
     place: Place,
     *,
-    outer: Level | None = None,
+    outer: Sequence[Level] = (),
     request: str = "request",
     passed: AbstractSet[str] = frozenset(),
 ) -> Iterator[CallDraft]:
@@ -170,7 +171,7 @@ def calls_of(
     Args:
         record: the object.
         place: where it is in the record.
-        outer: the fields that it inherits from its group.
+        outer: the fields that it inherits from its group, and other objects around its answers.
         request: name of the field that holds the request.
         passed: names of the further fields of its log format, which hold nothing to learn.
 
@@ -183,7 +184,7 @@ def calls_of(
     reasons = (name for name, text in texts.items() if not is_effort(text))
     own = place.level(record, OF_A_CALL.union((request,), passed, reasons))
     own = with_choices(with_prompt_of_pair(own))
-    above = [outer, own] if outer else [own]
+    above = [*outer, own]
     sent = [each for each in (_request(own, request),) if each]
     answers: Sequence[tuple[Answer | None, Role]] = _answers(own) or [(None, "none")]
     own_id = next((own.fields[key] for key in present(own.fields, IDS)), "")

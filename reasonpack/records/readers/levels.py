@@ -215,7 +215,7 @@ def cut_off(draft: CallDraft) -> None:
             draft.answer = held
 
 
-def _has_no_stop(fields: Mapping[str, Any]) -> bool:
+def has_no_stop(fields: Mapping[str, Any]) -> bool:
     """Return whether an object around an answer says that the model wrote no stop token.
 
     Next to a `finish_reason`, `stop_reason` is the text at which vLLM stopped; `matched_stop` is
@@ -242,7 +242,7 @@ def noted(
         RecordError: a level says that its answer is to be left out, or has media or padding.
     """
     found, levels = [*drafts], (*around, *items)
-    if found and any(_has_no_stop(each.fields) for each in around):
+    if found and any(has_no_stop(each.fields) for each in around):
         cut_off(found[-1])
     failures = filter(None, (failure_of(each.fields, each.path, each.name) for each in around))
     failure = next(failures, None)

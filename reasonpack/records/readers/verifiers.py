@@ -1,4 +1,4 @@
-"""The traces of verifiers → drafts of calls: one for each node that a model wrote.
+"""The traces and rollouts of verifiers → drafts of calls: one for each answer of a model.
 
     {"id": …, "traces": [{"id": "t", "tools": […], "rewards": {…}, "nodes": [
         {"parent": null, "message": ask,    "token_ids": [5, 6], "mask": [false, false]},
@@ -9,6 +9,12 @@
 
 A node has only the tokens that it adds. The prompt is the tokens of all nodes above it, then its
 own tokens before the first sampled one. A trace may be in an episode, or a record by itself.
+
+Before version 1 of its environments a rollout had a list of calls, each with its whole prompt:
+
+    {"prompt": […], "completion": […], "reward": 1, "trajectory": [
+        {"prompt": [ask], "completion": [answer], "response": {…}, "is_truncated": false,
+         "tokens": {"prompt_ids": [5, 6, 9], "completion_ids": [7, 2], …}}]}
 """
 
 from __future__ import annotations
@@ -18,14 +24,16 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from reasonpack.errors import RecordError
 from reasonpack.records.call_draft import CallDraft, Said, draft_of
 from reasonpack.records.call_tokens import read_ids
-from reasonpack.records.draft import is_absent
-from reasonpack.records.last_answer import OF_THE_END, is_cut
-from reasonpack.records.readers.levels import Level, Place, noted
+from reasonpack.records.draft import is_absent, without
+from reasonpack.records.last_answer import OF_THE_END, TRUNCATED, is_cut
+from reasonpack.records.readers.generic import OF_A_GROUP, calls_of, inherited
+from reasonpack.records.readers.levels import TOKEN_FIELDS, Level, Place, has_no_stop, noted
 from reasonpack.records.reading import Reading
 from reasonpack.records.value_types import typed, wrong_type
 
@@ -39,13 +47,23 @@ _NODE_FIELDS = """
     advantages entropies is_content logprobs loss_weights mask message parent reference_logprobs
     sampled semantic_parents timestamp token_ids tools trainer_logprobs
 """
-_EPISODE, _TRACE, _NODE = (
-    OF_THE_END.union(names.split()) for names in (_EPISODE_FIELDS, _TRACE_FIELDS, _NODE_FIELDS)
+_ROLLOUT_FIELDS = """
+    completion error_chain example_id is_completed long_error_chain metrics prompt stop_condition
+    task timing token_usage trajectory version_info
+"""
+_TOKENS_FIELDS = "overlong_prompt prompt_attribution prompt_mask routed_experts"
+_EPISODE, _TRACE, _NODE, _ROLLOUT, _TOKENS = (
+    OF_THE_END.union(names.split())
+    for names in (_EPISODE_FIELDS, _TRACE_FIELDS, _NODE_FIELDS, _ROLLOUT_FIELDS, _TOKENS_FIELDS)
 )
+_STEP = frozenset(("trajectory_id", "extras"))
+_IDS = ("prompt_ids", "completion_ids")
 
 
 def is_mine(record: Mapping[str, Any]) -> bool:
-    """Return whether a record is an episode or a trace."""
+    """Return whether a record is an episode, a trace or a rollout."""
+    if _is_rollout(record):
+        return True
     traces = record.get("traces")
     found = traces if isinstance(traces, list) and traces else [record]
     return all(isinstance(each, dict) and _has_nodes(each.get("nodes")) for each in found)
@@ -57,18 +75,56 @@ def _has_nodes(nodes: object) -> bool:
     )
 
 
+def _is_rollout(record: Mapping[str, Any]) -> bool:
+    steps = record.get("trajectory")
+    return (
+        isinstance(steps, list)
+        and bool(steps)
+        and all(isinstance(each, dict) and "tokens" in each for each in steps)
+        and all(isinstance(each.get(n), list) for each in steps for n in ("prompt", "completion"))
+    )
+
+
 def drafts(record: Mapping[str, Any], reading: Reading) -> list[CallDraft]:
-    """Return the calls of an episode, or of a trace.
+    """Return the calls of an episode, a trace or a rollout.
 
     Raises:
-        RecordError: a node has no parent that it names, or lists of different lengths.
+        RecordError: a node has no parent that it names, or lists of different lengths; a step of
+            a rollout cannot be read.
     """
+    if _is_rollout(record):
+        return [*_rollout(record, Place(reading))]
     if not isinstance(record.get("traces"), list):
         return [*_trace(record, Place(reading))]
     own = Place(reading).level(record, _EPISODE)
     traces = own.below("traces")
     found = (_trace(trace, traces.item(i)) for i, trace in enumerate(record["traces"]))
     return [*noted(chain.from_iterable(found), [own])]
+
+
+def _rollout(record: Mapping[str, Any], place: Place) -> Iterator[CallDraft]:
+    own = place.level(record, OF_A_GROUP | _ROLLOUT)
+    # It is truncated if any step is, or if the next prompt was too long.
+    own = replace(own, fields=without(own.fields, TRUNCATED))
+    steps = own.below("trajectory")
+    found = (_step(each, steps.item(i), own) for i, each in enumerate(record["trajectory"]))
+    yield from noted(chain.from_iterable(found), [own])
+
+
+def _step(step: Mapping[str, Any], place: Place, rollout: Level) -> Iterator[CallDraft]:
+    """Yield the call of a step: its `response` repeats the completion, and may say how it ended."""
+    said = {name: value for name, value in step.items() if value is not None}
+    outer, tokens = [inherited(rollout, said)], step["tokens"]
+    if isinstance(tokens, dict):
+        ids = {name: value for name, value in tokens.items() if value != [] or name in _IDS}
+        outer.append(place.below("tokens").level(ids, _TOKENS | TOKEN_FIELDS))
+    response = step.get("response")
+    if isinstance(response, dict):
+        choices = response.get("choices")
+        held = [response.get("message"), *(choices if isinstance(choices, list) else ())]
+        cut = any(isinstance(each, dict) and has_no_stop(each) for each in held)
+        said |= {"truncated": True} if cut else {}
+    yield from calls_of(without(said, ("response", "tokens")), place, outer=outer, passed=_STEP)
 
 
 def _trace(trace: Mapping[str, Any], place: Place) -> Iterator[CallDraft]:

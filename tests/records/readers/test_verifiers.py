@@ -10,6 +10,7 @@ from logged import shown
 from test_call_formats import TURNS, calls, read, records
 
 from reasonpack.errors import RecordError
+from reasonpack.records.calls import Call
 from reasonpack.records.reading import Reading
 
 
@@ -27,6 +28,62 @@ def test_traces_of_verifiers() -> None:
     assert third.conversation
     assert not third.conversation.messages[-1].finished
     assert (judge.id, judge.trained) == ("trace-2:1", False)
+
+
+def ends(found: list[Call]) -> list[bool]:
+    return [call.conversation.messages[-1].finished for call in found if call.conversation]
+
+
+def test_rollouts_of_verifiers() -> None:
+    found = calls("verifiers_rollouts")
+    first, second, third, last = map(shown, found)
+    assert [each["messages"] for each in (first, second, third)] == [*TURNS, TURNS[0]]
+    prompt = [10, 11, 12, 13, 14, 15]
+    assert (first["prompt_ids"], first["completion_ids"]) == (prompt, [20, 21, 22])
+    assert first["logprobs"] == [-0.5, -0.25, -0.125]
+    assert second["prompt_ids"] == [*prompt, 20, 21, 22, 16, 17, 18, 15]
+    assert (second["completion_ids"], second["advantages"]) == ([30, 31], [0.5, 0.5])
+    assert [each.reward for each in found] == [1.25, 2.0, 1.25, 1.25]
+    assert "prompt_ids" not in last
+    assert ends(found) == [True, True, True, False]
+    (tool,) = found[0].conversation.tools or () if found[0].conversation else ()
+    assert tool["function"]["name"] == "count_boats"
+
+
+@pytest.mark.parametrize(
+    ("step", "rollout", "words"),
+    [
+        ({"multi_modal_data": {"mm_hashes": ["a"]}}, {}, "trajectory[0].tokens.multi_modal_data"),
+        ({"completion_ids": [20]}, {}, "trajectory[0].tokens.completion_mask: a list of 3"),
+        ({"weights": [1, 2, 3]}, {}, "trajectory[0].tokens.weights: a field that is not read"),
+        ({}, {"error": {"error": "ToolError"}}, "error: got \"{'error': 'ToolError'}\", so its"),
+    ],
+)
+def test_a_rollout_that_cannot_be_read(step: Any, rollout: Any, words: str) -> None:
+    record = records("verifiers_rollouts")[0] | rollout
+    record["trajectory"][0]["tokens"] |= step
+    with pytest.raises(RecordError) as error:
+        read(record)
+    assert words in str(error.value)
+
+
+def test_a_rollout_may_say_that_it_is_not_trained() -> None:
+    record = records("verifiers_rollouts")[0] | {"train": False}
+    assert [call.trained for call in read(record)] == [False, False]
+
+
+def test_how_a_step_ended_is_read_where_its_response_or_its_tokens_say_it() -> None:
+    record = records("verifiers_rollouts")[1]
+    for step in record["trajectory"]:
+        del step["is_truncated"]
+    record["trajectory"][0]["tokens"] = {"is_truncated": True}
+    assert [
+        call.conversation and call.conversation.messages[-1].finished for call in read(record)
+    ] == [False, False]
+    record["trajectory"][1]["response"] = {"choices": [{"finish_reason": "stop"}]}
+    assert [
+        call.conversation and call.conversation.messages[-1].finished for call in read(record)
+    ] == [False, True]
 
 
 def test_a_token_inside_a_completion_that_was_not_sampled_is_masked() -> None:
