@@ -73,6 +73,16 @@ def chats(
         yield chat
 
 
+def short_chats(count: int, *, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """Yield so many chats of one answer and some 500 characters."""
+    chance = random.Random(seed)
+    draws = _draws(chance)
+    for number in range(count):
+        (draw,) = chance.choices(draws, [5, 3, 2, 2])
+        answer = {"role": "assistant", "content": draw(130), "reasoning_content": draw(250)}
+        yield {"id": f"chat-{number}", "messages": [{"role": "user", "content": draw(130)}, answer]}
+
+
 def _chat(
     chance: random.Random, draws: list[Draw], number: int, turns: int, share: float
 ) -> dict[str, Any]:

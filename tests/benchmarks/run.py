@@ -3,6 +3,7 @@
     python tests/benchmarks/run.py --tokenizer DIR --megabytes 20 --peer-megabytes 2 --repeat 3
     python tests/benchmarks/run.py --tokenizer DIR --megabytes 1000 --only "fastokens, 2"
     python tests/benchmarks/run.py --tokenizer DIR --turns 1,4,16,64 --sizes 10,100,1000
+    python tests/benchmarks/run.py --tokenizer DIR --short 20000
     python tests/benchmarks/run.py … --plot times.svg
 
 Each measurement is a process of its own, start-up included, with one round of all after
@@ -31,7 +32,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from corpus import chats
+from corpus import chats, short_chats
 
 Json = dict[str, Any]
 
@@ -234,6 +235,10 @@ COMMANDS: dict[str, Callable[..., list[str]]] = {
     for processes in (1, 2)
     if backend == "tokenizers" or importlib.util.find_spec(backend)
 }
+CHATS = [*ENCODE, *COMMANDS]
+ALONE = "reasonpack, gigatoken, 1 process"
+AS_CALLS = f"{ALONE}, as calls"
+COMMANDS[AS_CALLS] = lambda path, *rest: COMMANDS[ALONE](path.with_suffix(".calls"), *rest)
 PEERS: dict[str, Callable[..., int]] = {
     "N-pass, transformers + datasets, 2 processes": partial(npass_datasets, processes=2),
     "N-pass, Megatron-style pool, 2 processes": partial(megatron_pool, processes=2),
@@ -243,7 +248,6 @@ WAYS = ENCODE | PEERS
 """What a process of this script does, and returns how many tokens; others are `COMMANDS`."""
 BASE = "encode only, 2 processes"
 BEST = "reasonpack, gigatoken, 2 processes"
-ALONE = "reasonpack, gigatoken, 1 process"
 
 # --- measuring ----------------------------------------------------------------------------
 
@@ -363,6 +367,18 @@ def write_corpus(
     return path
 
 
+def write_short(path: Path, count: int) -> Path:
+    """Write short chats, and beside them the same as logged calls."""
+    with path.open("w", encoding="utf-8") as file, path.with_suffix(".calls").open("w") as calls:
+        for chat in short_chats(count):
+            file.write(json.dumps(chat, ensure_ascii=False) + "\n")
+            *asked, answer = chat["messages"]
+            call = {"trace_id": chat["id"], "request": {"model": "m", "messages": asked}}
+            call["response"] = {"choices": [{"index": 0, "message": answer}]}
+            calls.write(json.dumps(call, ensure_ascii=False) + "\n")
+    return path
+
+
 def main() -> None:
     """Read the command line and print the tables asked for."""
     if sys.argv[1:2] == ["--child"]:
@@ -377,13 +393,13 @@ def main() -> None:
     parser.add_argument("--turns", default="", help="of the third table, such as 1,4,16,64")
     parser.add_argument("--turns-megabytes", type=float, default=5)
     parser.add_argument("--sizes", default="", help="in MB, of the fourth table")
+    parser.add_argument("--short", type=int, default=0, help="how many short records")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--plot", type=Path, help="draw the first two tables to this SVG file")
     arguments = parser.parse_args()
     tokenizer, repeat = arguments.tokenizer.resolve(), arguments.repeat
     known = [way for way in PEERS if way_installed(way)]
-    every = [*ENCODE, *COMMANDS]
-    chosen = [way for way in every if way == BASE or re.search(arguments.only, way)]
+    chosen = [way for way in CHATS if way == BASE or re.search(arguments.only, way)]
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -397,6 +413,10 @@ def main() -> None:
                 print(f"\n{size:g} MB of text\n\n" + table(taken, base), flush=True)
                 for way, rows in taken.items():
                     seconds.setdefault(way, median(rows, lambda m: m.wall) / size)
+        if arguments.short:
+            path, (base, *_) = write_short(place / "short.jsonl", arguments.short), ENCODE
+            taken = rounds([base, ALONE, AS_CALLS], path, tokenizer, repeat)
+            print(f"\n{arguments.short:,} short records\n\n" + table(taken, base), flush=True)
         if arguments.plot and seconds:
             arguments.plot.write_text(plot(seconds), encoding="utf-8")
         for name, sizes in (("turns", arguments.turns), ("MB", arguments.sizes)):
