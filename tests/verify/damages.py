@@ -291,6 +291,13 @@ def nullable(table: pa.Table) -> pa.Table:
     return pa.Table.from_arrays(table.columns, schema=schema)
 
 
+def nullable_elements(table: pa.Table) -> pa.Table:
+    at = table.schema.get_field_index("labels")
+    kind = pa.list_(pa.field("element", pa.int32(), nullable=True))
+    field = pa.field("labels", kind, nullable=False)
+    return table.set_column(at, field, table.column("labels").cast(kind))
+
+
 def relabelled(table: pa.Table, **metadata: str | None) -> pa.Table:
     changed = dict(table.schema.metadata)
     for name, value in metadata.items():

@@ -21,6 +21,7 @@ from damages import (
     edit,
     move_out,
     nullable,
+    nullable_elements,
     numbered,
     own,
     put,
@@ -214,8 +215,15 @@ DAMAGES: dict[str, list[Damage]] = {
             lambda table: table.set_column(3, "length", table.column("length").cast(pa.int64()))
         ),
         recast(lambda table: table.set_column(7, "segment_message", table.column("length"))),
+        both(
+            both(
+                rejson("manifest.json", lambda manifest: manifest["columns"].append("moods")),
+                rejson("plan.json", lambda plan: plan["columns"].append("moods")),
+            ),
+            reseal,
+        ),
     ],
-    "RP102": [recast(nullable)],
+    "RP102": [recast(nullable), recast(nullable_elements)],
     "RP103": [],  # below: it takes an Arrow stream
     "RP104": [
         recast(lambda table: relabelled(table, layout=None)),

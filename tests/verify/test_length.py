@@ -76,7 +76,9 @@ def samples_of(packed: Packed) -> Counter[str]:
 @pytest.mark.parametrize("packing", [True, False])
 def test_what_is_divided_and_left_out_is_sound(tmp_path: Path, layout: str, packing: bool) -> None:
     weights = "conversation" if packing else "auto"  # what is left out has its share
-    made = pack_divided(tmp_path, layout=layout, packing=packing, loss_weights=weights)
+    most = 10**9 if packing else None
+    options = {"layout": layout, "packing": packing, "max_cost": most, "loss_weights": weights}
+    made = pack_divided(tmp_path, **options)
     counts, findings = counts_of(made), made.compare()
     assert (findings.total, findings.unchecked) == (0, {})
     assert set(counts["left_out"]) == {"over-max-length", "over-max-position"}

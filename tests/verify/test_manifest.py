@@ -20,6 +20,8 @@ def test_options_that_differ_are_named(packed: Packed) -> None:
 
 
 def test_a_newer_minor_version_may_have_more(packed: Packed) -> None:
+    for name in ("manifest.json", "plan.json"):
+        rejson(name, lambda value: value.update(columns=["step_weights"]))(packed)
     rejson("manifest.json", lambda manifest: manifest.update(format_version="1.7", new=1))(packed)
     for path in packed.shards:
         table = relabelled(read(path), format_version="1.7")

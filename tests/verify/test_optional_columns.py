@@ -196,6 +196,17 @@ def test_one_damage_one_code(packed: Packed, code: str, damage: Damage) -> None:
     assert found <= {code, "RP022", "RP104"} if code == "RP101" else found == {code}
 
 
+def test_a_column_needs_others(packed: Packed) -> None:
+    for path in packed.shards:
+        write(path, read(path).drop_columns(["call_role"]))
+    for name in ("manifest.json", "plan.json"):
+        rejson(name, lambda value: value["columns"].remove("call_role"))(packed)
+    reseal(packed)
+    seal(packed)
+    listed = [str(finding) for finding in packed.verify().listed]
+    assert any("preference_labels without call_role, expected them" in each for each in listed)
+
+
 def test_a_target_of_a_rejected_answer_follows_its_parent_too(packed: Packed) -> None:
     """Rules 7 and 8 hold for preference labels."""
 

@@ -34,6 +34,16 @@ def test_a_null_is_found(tmp_path: Path) -> None:
     assert set(packed.verify().counts) == {"RP103"}
 
 
+def test_a_null_in_place_of_a_list_is_found(tmp_path: Path) -> None:
+    packed = pack_two(tmp_path, format="arrow", compression=None)
+    table = read(packed.shards[0])
+    at = table.schema.get_field_index("segment_message")
+    field, lists = table.schema.field(at), table.column(at).to_pylist()
+    write(packed.shards[0], table.set_column(at, field, pa.array([None, *lists[1:]], field.type)))
+    seal(packed)
+    assert set(packed.verify().counts) == {"RP103"}
+
+
 def test_offsets_out_of_bounds_are_found(tmp_path: Path) -> None:
     """Reading the values of such a batch would end the process."""
     packed = pack_two(tmp_path, format="arrow", compression=None)
