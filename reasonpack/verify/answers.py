@@ -99,8 +99,22 @@ def in_text(value: Any, *, any_object: bool = False) -> Any:
         return read if read and all(isinstance(e, dict) and "role" in e for e in read) else value
     if isinstance(read, dict) and (any_object or read.get("role") == "assistant"):
         return read
-    known = ("chat.completion", "text_completion", "response")
-    return read if isinstance(read, dict) and read.get("object") in known else value
+    return _read_text(read, value) if isinstance(read, dict) else value
+
+
+def _read_text(read: Json, text: str) -> Any:
+    """Return an object that a service or a model answered with; else the text that it is."""
+    if read.get("object") == "chat.completion.chunk":
+        raise Refused("a piece of an answer")
+    if read.get("object") in ("chat.completion", "text_completion", "response"):
+        return read
+    held = [read.get("message")]
+    if isinstance(choices := read.get("choices"), list):
+        held += [each.get("message", each) for each in choices if isinstance(each, dict)]
+    if isinstance(output := read.get("output"), list):
+        held += [each.get("message", each) for each in output if isinstance(each, dict)]
+    by_model = [each for each in held if isinstance(each, dict) and each.get("role") == "assistant"]
+    return read if by_model else text
 
 
 def request_of(record: Json) -> Any:

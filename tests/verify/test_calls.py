@@ -274,6 +274,15 @@ READ: dict[str, Any] = {
     "messages as JSON text": {"messages": json.dumps([ASK]), "response": json.dumps(ANSWER)},
     "bodies as JSON text": {"request": {"body": json.dumps({"messages": [ASK]})}, "response": {
         "body": json.dumps({"choices": [{"message": ANSWER}]})}},
+    "choices as JSON text that names no object": {"messages": [ASK], "response": json.dumps(
+        {"id": "r", "choices": [{"message": ANSWER, "finish_reason": "length"}]})},
+    "items as JSON text": {"messages": [ASK], "response": json.dumps({"output": [ITEM]})},
+    "an answer of Ollama's as JSON text": {"messages": [ASK], "response": json.dumps(
+        {"message": ANSWER, "done": True})},
+    "a payload of LiteLLM as JSON texts": {"call_type": "acompletion", "model_parameters": {},
+        "messages": json.dumps([ASK]), "response": json.dumps({"choices": [{"message": ANSWER}]})},
+    "JSON that is an answer": {"messages": [ASK], "response": json.dumps(
+        {"choices": ["a", {"role": "user"}], "output": {"role": "assistant"}, "message": "x"})},
     "a text that is JSON": {"messages": [ASK], "response": '{"choices": [{"text": "4"}]}'},
     "choices as the output": {"input": [ASK], "output": [{"message": ANSWER, "index": 0}]},
     "an observation": {"input": [ASK], "output": ANSWER},

@@ -112,13 +112,26 @@ def unwrapped(value: Any, path: str) -> Any:
     if isinstance(value, str) and value.lstrip().startswith("{"):
         with suppress(RecordError):
             held = strict_json.decode(value.encode(), path)
-            if held.get("object") in _OBJECTS or held.get("role") == "assistant":
+            if _is_response(held):
                 return held
+            kind = _CHUNK if held.get("object") == _CHUNK else ""
     if kind.endswith((".chunk", ".created")) or kind == "message_start" or _is_stream(value):
         raise _piece(path)
     return value
 
 
+def _is_response(held: Mapping[str, Any]) -> bool:
+    """Return whether an object is a message of the assistant or the response of a service."""
+    parts = [held, held.get("message")]
+    for name in ("choices", "output"):
+        inner = held.get(name)
+        items = inner if isinstance(inner, list) else []
+        parts += [each.get("message", each) for each in items if isinstance(each, dict)]
+    says = any(isinstance(part, dict) and part.get("role") == "assistant" for part in parts)
+    return says or held.get("object") in _OBJECTS
+
+
+_CHUNK = "chat.completion.chunk"
 _OBJECTS = ("chat.completion", "text_completion", "response")
 """Values of the field `object` of a response."""
 

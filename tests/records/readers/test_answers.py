@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -46,6 +47,23 @@ def test_a_failed_call_is_counted_and_not_trained(record: Any) -> None:
 def test_a_text_that_is_no_response_is_the_answer(text: str) -> None:
     said = one({"messages": [ASK], "response": text})
     assert said == {"id": "x:1", "messages": [SAID[0], ("assistant", text)]}
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        {"id": "r", "choices": [{"index": 0, "message": ANSWER}]},
+        {"output": [{"type": "message", **ANSWER}]},
+        {"model": "m", "message": ANSWER, "done": True},
+    ],
+)
+def test_a_response_as_json_text_is_read_though_it_names_no_object(response: Any) -> None:
+    """The text itself was trained as the answer."""
+    (call,) = read({"messages": [ASK], "response": json.dumps(response)})
+    assert call.conversation
+    assert call.conversation.messages[-1].content == ANSWER["content"]
+    piece = {"object": "chat.completion.chunk", "choices": [{"delta": {"content": "4"}}]}
+    assert "streamed" in refused({"messages": [ASK], "response": json.dumps(piece)}).what
 
 
 def test_a_response_that_only_calls_is_not_empty() -> None:
