@@ -29,6 +29,9 @@ from reasonpack.rows.schema import check_readable
 from reasonpack.storage.place import Place, check_regular, public_name
 from reasonpack.storage.read import has_end, lacks_memory, open_arrow, validated
 
+DECODED_AT_ONCE = 1 << 16
+"""About how many values of the longest column are decoded together where single rows are read."""
+
 
 class OpenShard(Struct, frozen=True):
     """An open shard; every group is validated, because a damaged offset may point outside memory.
@@ -97,7 +100,10 @@ class OpenShard(Struct, frozen=True):
             return
         first, waiting = 0, list(places)
         with _refusing_damage(self.name):
-            batches = self._file.iter_batches(8, row_groups=[number], use_threads=False)
+            group = self._file.metadata.row_group(number)
+            values = max(group.column(at).num_values for at in range(group.num_columns))
+            size = max(1, group.num_rows * DECODED_AT_ONCE // max(1, values))
+            batches = self._file.iter_batches(size, row_groups=[number], use_threads=False)
             for few in self._checked(batches):
                 while waiting and waiting[0] < first + few.num_rows:
                     yield few.slice(waiting.pop(0) - first, 1)
