@@ -207,7 +207,7 @@ def decoded(record: Record, reading: Reading) -> dict[str, Any]:
     if record.row is not None and not is_finite(value):
         fix = "leave the record out"
         raise RecordError("json", "", "NaN or an infinity", "finite numbers", fix)
-    if record.row is not None and isinstance(value, dict):
+    if record.row is not None:
         some = () if reading.null_arguments == "drop" else ARGUMENTS  # which keep their nulls
         kept = {key: () if key in TOOLS else some for key in value if value[key] is not None}
         value = {key: without_nulls(value[key], names) for key, names in kept.items()}

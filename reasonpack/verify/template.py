@@ -62,7 +62,7 @@ class Forms(Struct, frozen=True):
     Attributes:
         field: the key under which it reads reasoning; empty without one.
         parts: it reads reasoning from a `thinking` part of the content.
-        inline: it shows reasoning between tags in the content.
+        inline: it shows reasoning between tags in the content; not used with `field` or `parts`.
         opens: it writes the opening tag of such reasoning itself.
         as_written: it gets a content with reasoning between tags as the record has it.
         arguments_as_text: it takes a call's arguments as JSON text.
@@ -213,12 +213,11 @@ def learn_forms(
     passes, looks = as_it_is in shown({"content": as_it_is}), "</think>" in template.source
     as_written = passes or looks
     if field_:
-        inline = inline and tagged == shown({"content": ANSWER, field_: THOUGHT})
         history = shown({"content": as_it_is}, {"role": "user", "content": "On."})
         as_written = passes and looks and THOUGHT not in history
     if stated or parts:
         begun = rendered(prompt=True), shown({"content": ANSWER}).partition(ANSWER)[0]
-        inline = not parts and THOUGHT in tagged and _goes_in_content(*begun, looks=looks)
+        inline = THOUGHT in tagged and _goes_in_content(*begun, looks=looks)
         as_written = False
     opens = tagged.partition(THOUGHT)[0].replace("\n", "").endswith("<think><think>")
     before = "" if opens else "<think>\n"

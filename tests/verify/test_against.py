@@ -77,7 +77,10 @@ SOURCE_DAMAGES: dict[str, list[Damage]] = {
         reject(lambda line: line.update(reason="overlong")),
         reject(lambda line: line.update(reason="json")),
     ],
-    "RP308": [rerecord(0, 1, forget)],
+    "RP308": [
+        rerecord(0, 1, forget),
+        rerecord(0, 1, lambda record: record["messages"][1].update(weight=0.5)),
+    ],
     "RP309": [
         edit(swap),
         edit(lambda row: add(row["input_ids"], context(row))),

@@ -31,6 +31,27 @@ def test_arguments_as_text() -> None:
 
 
 @pytest.mark.parametrize(
+    ("shown", "given"),
+    [
+        ("{{ m.content or '' }}", ("", True)),
+        ("{% if m.content is not none %}<empty>{% endif %}", ("", True)),
+        ("{{ m.content + '' }}", ("", False)),
+        ("{{ m.content }}", ("", False)),
+        ("{{ 'no' if m.content is none else raise_exception('no') }}", (None, True)),
+    ],
+)
+def test_the_content_of_a_call_alone(shown: str, given: tuple[str | None, bool]) -> None:
+    """Null if the template takes that, lest it writes an empty message."""
+    calls = "{% for c in m.tool_calls or [] %}{{ c.function.arguments | tojson }}{% endfor %}"
+    content = f"{{% if m.tool_calls %}}{shown}{{% else %}}{{{{ m.content }}}}{{% endif %}}"
+    forms = learn_forms(template(f"{USER}{content}{calls}{END}{{% endif %}}"), {}, "")
+    assert (forms.empty, forms.null) == given
+    call = {"function": {"name": "f", "arguments": {}}}
+    message = read_chat({"messages": [said("", tool_calls=[call])]}, Reading()).messages[0]
+    assert forms.given(message, "", "")["content"] == given[0]
+
+
+@pytest.mark.parametrize(
     ("source", "inline"),
     [
         (f"{USER}{{{{ m.content }}}}{END}{{% endif %}}", False),
@@ -40,6 +61,15 @@ def test_arguments_as_text() -> None:
 def test_stated_delimiters_go_where_the_template_looks_for_tags(source: str, inline: bool) -> None:
     """The user states them for reasoning that the template does not show."""
     assert learn_forms(template(source), {}, "<think>", stated=True).inline == inline
+
+
+@pytest.mark.parametrize(("note", "as_written"), [("", False), ("{# </think> #}", True)])
+def test_tags_in_the_content_are_the_templates_own_if_it_names_them(
+    note: str, as_written: bool
+) -> None:
+    shown = "{% if loop.last %}{{ m.reasoning or '' }}{{ m.content }}{% endif %}"
+    forms = learn_forms(template(f"{note}{USER}{shown}{END}{{% endif %}}"), {}, "<think>")
+    assert (forms.field, forms.as_written) == ("reasoning", as_written)
 
 
 def test_a_template_renders_as_transformers_documents_it() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from text_views import ASK, END, STOPS, USER, rules, said, views
 
-from reasonpack.verify.chat import NotChecked, Refused
+from reasonpack.verify.chat import NotChecked, Reading, Refused
+from reasonpack.verify.reader import read_chat
 from reasonpack.verify.stop import Stops
+from reasonpack.verify.views import build_views
 from tests.verify.test_one_view import DROPS, OPENS
 
 
@@ -38,6 +40,21 @@ def test_what_pack_refuses_of_an_answer_is_refused() -> None:
         views(rules(source, stops), ASK, said("4", tool_calls=[call], finish_reason="length"))
     with pytest.raises(Refused, match=r"'<\|eot\|>' in its text"):
         views(rules(source, stops), ASK, said("So <|eot|>."))
+
+
+def test_an_answer_without_a_trained_part_is_context() -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    source = OPENS.replace("<think>\n", "").replace("<|end|>{%", "{{ m.tool_calls }}<|end|>{%")
+    messages = [ASK, said("So <|end|>."), ASK, said("", tool_calls=[call])]
+    chat = read_chat({"messages": messages}, Reading())
+    assert build_views(chat, rules(source, STOPS), ("tool-calls",)).numbers == [3]
+
+
+def test_a_whole_prompt_as_the_text_of_a_user_is_refused() -> None:
+    rule = rules(OPENS.replace("<think>\n", ""), STOPS)
+    prompt = rule.template.render([ASK], [], {}, prompt=True)
+    with pytest.raises(Refused, match="a whole prompt"):
+        views(rule, {**ASK, "content": prompt}, said("4"))
 
 
 def test_a_text_with_a_null_character_in_it_that_was_cut_off() -> None:
