@@ -22,9 +22,9 @@ _RATINGS = """
 """
 _DISPLAY = """
     action annotations avatar cache cache_control citations closed content_type description emoji
-    emojis end_turn extra_content finish_details format is_error logprobs markdown
-    parallel_tool_calls parsed_arguments response_format service_tier signature status strict
-    system_fingerprint thought_signature token_logprobs
+    emojis end_turn extra_content finish_details format incomplete_details is_error logprobs
+    markdown parallel_tool_calls parsed_arguments response_format service_tier signature status
+    strict system_fingerprint thought_signature token_logprobs
 """
 _OF_A_RECORD = """
     answer avatar_url avatarUrl capability_target config constraints conversation_hash
@@ -44,7 +44,7 @@ _OF_A_REQUEST = """
     api_base api_version audio background betas billing body cache_key call_type client_metadata
     completed_at completion_tokens content_filters custom_id custom_llm_provider entity_id
     extra_headers finish_reasons frequency_penalty group group_id group_index headers include
-    incomplete_details logit_bias max_completion_tokens max_output_tokens max_tool_calls max_turns
+    logit_bias max_completion_tokens max_output_tokens max_tool_calls max_turns
     metadata method min_p min_tokens modalities n native_finish_reason object_type presence_penalty
     previous_response_id prompt_cache_key prompt_cache_retention prompt_tokens repetition_penalty
     request_kwargs rollout_id safety_identifier sampling_params save service service_tier sessionId

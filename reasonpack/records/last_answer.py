@@ -46,7 +46,7 @@ _FAILED = {"abort", "aborted", "cancelled", "canceled", "error", "failed", "fail
 """Values of `STATES` with which trainers leave a sample out."""
 OF_THE_END = frozenset((*ENDS, "finish_details", *STATES, *TRUNCATED, "error"))
 """Names of the fields that say how an answer ended."""
-TELLING = OF_THE_END | {"metadata", "end_turn", "matched_stop"}
+TELLING = OF_THE_END | {"metadata", "end_turn", "matched_stop", "finish_reasons", "generations"}
 """These, and other fields that may say it."""
 
 
@@ -124,7 +124,7 @@ def failure_of(fields: Mapping[str, Any], path: str = "", name: str = "") -> Rec
         return None
     key, value = next(iter(found.items()))
     what = f"got {quoted(str(value))}, so its generation failed"
-    option = f"{name}.{key}" if name else key
+    option = ",".join(f"{name}.{each}" if name else each for each in found)
     how = " with a stop, unless another field says that it was cut off"
     leave = 'set "train": false on it' if name == "message" else LEAVE_OUT
     return not_trained(step(path, key), what, "a whole sample", option=option, how=how, leave=leave)

@@ -25,7 +25,7 @@ ENDS = ("finish_reason", "stop_reason", "done_reason", "native_finish_reason")
 STATES = ("status", "termination_reason")  # what became of a sample
 LIMITED = ("truncated", "is_truncated")  # flags of a sample that was cut off at a limit of tokens
 OF_THE_END = {*ENDS, "finish_details", *STATES, *LIMITED, "error"}
-TELLING = OF_THE_END | {"metadata", "end_turn", "matched_stop"}
+TELLING = OF_THE_END | {"metadata", "end_turn", "matched_stop", "finish_reasons", "generations"}
 """Fields that may say how an answer ended."""
 ARGUMENTS = ("arguments", "args", "input", "parameters")
 CONTAINERS = ("messages", "conversations", "conversation")
@@ -64,9 +64,9 @@ _HARMLESS = """
     ratings redacted reward rewards score scores synthetic tags topic toxic toxicity views votes
 
     action annotations avatar cache cache_control citations closed content_type description emoji
-    emojis extra_content format is_error logprobs markdown parallel_tool_calls parsed_arguments
-    response_format service_tier signature status strict system_fingerprint thought_signature
-    token_logprobs
+    emojis extra_content format incomplete_details is_error logprobs markdown
+    parallel_tool_calls parsed_arguments response_format service_tier signature status
+    strict system_fingerprint thought_signature token_logprobs
 
     end_turn partial prefix
 """

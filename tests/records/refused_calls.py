@@ -303,10 +303,10 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
         "pass --ignore-fields error to train it",
     ),
     "a response that failed": (
-        {"messages": [ASK], "response": {"status": "failed", "output": [ANSWER]}},
+        {"messages": [ASK], "response": {"status": "failed", "error": "m", "output": [ANSWER]}},
         "weight",
         "response.status: got 'failed', so its generation failed, expected a whole sample",
-        "pass --ignore-fields response.status to train it",
+        "pass --ignore-fields response.status,response.error to train it",
     ),
     "images that the ids stand for": (
         ids(multimodal_inputs={"images": ["a.png"]}),

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from reasonpack.errors import RecordError
 from reasonpack.records.calls import Call, read_calls
+from reasonpack.records.conversation import parse_line
 from reasonpack.records.last_answer import OF_THE_END, with_answer
 from reasonpack.records.options import ignored_fields
 from reasonpack.records.reading import Reading
@@ -102,6 +103,17 @@ def test_a_field_that_is_ignored_is_as_if_it_were_not_there(holder: str, name: s
         inside = call_of(record, f"{holder}metadata.finish_reason")
         assert not isinstance(inside, str)
         assert not is_cut(inside)
+
+
+@pytest.mark.parametrize("name", ["finish_reasons", "generations"])
+def test_how_each_generation_ended_can_be_ignored(name: str) -> None:
+    record = {"messages": [ASK, ANSWER], "generations": ["4", "5"]}
+    line = json.dumps(record | {"finish_reasons": ["length", "stop"]}).encode()
+    told, left = (
+        parse_line(line, "x", reading=Reading(ignored=ignored_fields(each)))
+        for each in ([], [name])
+    )
+    assert [each.messages[-1].finished for each in (told, left)] == [False, True]
 
 
 def test_each_field_is_told() -> None:
