@@ -72,9 +72,8 @@ def ending_token(template: Template, variables: Mapping[str, Any], stops: Stops)
     except NotChecked:
         return ""
     special = "|".join(map(re.escape, sorted(stops.special, key=len, reverse=True)))
-    _, known, behind = text.rpartition(ANSWER)
-    found = re.match(rf"\s*({special})\s*({special})?", behind)
-    return found[1] if known and found and not found[2] else ""
+    found = re.match(rf"\s*({special})\s*({special})?", text.rpartition(ANSWER)[2])
+    return found[1] if found and not found[2] else ""
 
 
 def contradiction(stops: tuple[Stop, Stop], found: str, where: str, *, calls: bool) -> str:
@@ -97,7 +96,7 @@ def _not_white(tokens: list[Any]) -> tuple[str, ...]:
 
 def _config(path: Path) -> dict[str, Any]:
     try:
-        if not path.is_file() or path.stat().st_size > LONGEST_CONFIG:
+        if path.stat().st_size > LONGEST_CONFIG:
             return {}
         value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):

@@ -43,6 +43,18 @@ def test_records_that_only_packing_refuses(tmp_path: Path) -> None:
     assert (found.total, found.unchecked) == (0, {})
 
 
+def test_a_record_of_which_every_answer_is_too_long(tmp_path: Path) -> None:
+    source = tmp_path / "a.jsonl"
+    short = {"role": "assistant", "content": "Gone."}
+    source.write_text(
+        "".join(json.dumps({"messages": [ASK, each]}) + "\n" for each in (LONG, short))
+    )
+    options = Options(**{**OPTIONS, "max_length": 60, "overlong": "split"})
+    assert pack_files([str(source)], tmp_path / "out", options).counts.rejects == {"overlong": 1}
+    found = verify_dataset(tmp_path / "out", [str(source)])
+    assert (found.total, found.unchecked) == (0, {})
+
+
 @pytest.mark.parametrize(
     ("overlong", "rebuilt", "counts"),
     [

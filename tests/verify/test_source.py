@@ -16,7 +16,7 @@ from damages import reject, rejson, reply, rerecord, resource
 from packed_twice import BROKEN, FIRST, SECOND, TOKENIZER, Json, Packed, chats, pack, pack_two
 
 from reasonpack.datasets.options import Options
-from reasonpack.errors import TokenizerError
+from reasonpack.errors import TokenizerError, UsageError
 from reasonpack.run.pack import pack_files
 from reasonpack.verify.check import verify_dataset
 from reasonpack.verify.findings import fix_of
@@ -54,6 +54,12 @@ def test_an_older_manifest_says_too_little(packed: Packed) -> None:
 
 def test_another_number_of_inputs_is_refused(packed: Packed) -> None:
     assert Packed(packed.directory, packed.inputs[:1]).compare().counts == {"RP303": 1}
+
+
+def test_a_share_that_was_not_packed_is_refused(packed: Packed) -> None:
+    inputs = [f"{packed.inputs[0]}:3", str(packed.inputs[1])]
+    with pytest.raises(UsageError, match="a share that DIR was not packed with"):
+        verify_dataset(packed.directory, inputs)
 
 
 def test_names_of_moved_inputs_are_those_of_then(tmp_path: Path) -> None:

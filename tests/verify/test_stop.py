@@ -69,3 +69,5 @@ def test_stops_are_read_from_every_file_and_are_no_white_space(tmp_path: Path) -
     stops = read_stops(load_tokenizer(tmp_path))
     assert stops.listed == ("<|im_end|>", "<|a|>")
     assert "\n" not in stops.special
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    assert read_stops(load_tokenizer(tmp_path)).listed == ("<|a|>",)

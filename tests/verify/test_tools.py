@@ -64,6 +64,7 @@ CALLS: list[Any] = [
     {"id": "c", "function": {"name": "f", "arguments": '{"a": 1}', "status": "done"}, "index": 0},
     {"id": "", "name": "f", "args": {}, "arguments": None},
     {"name": "f", "parameters": {"type": "round"}},
+    {"name": "f", "arguments": {"type": "object", "properties": {}}},
     {"name": "f", "parameters": {"type": "object", "properties": {}}},
     {"name": "f", "arguments": {"a": 1}, "args": {"a": 2}},
     {"name": "f", "arguments": [1]},
@@ -126,5 +127,7 @@ def test_a_null_in_a_struct_of_arguments() -> None:
     assert checked.read_call(call, Reading()) == kept
     assert checked.read_call(call, Reading(row=True, null_arguments="keep")) == kept
     assert checked.read_call({**call, "arguments": '{"a": null}'}, Reading(row=True)) == kept
+    full = {"name": "f", "arguments": {"a": 1}}
+    assert checked.read_call(full, Reading(row=True)) == {"type": "function", "function": full}
     with pytest.raises(Refused, match="a null"):
         checked.read_call(call, Reading(row=True))
