@@ -93,6 +93,19 @@ def test_a_sequence_is_parted_by_its_length() -> None:
     assert one({"tokens": [1], "response_length": 0})["completion_ids"] == []
 
 
+def test_outputs_of_vllm_are_read_as_choices() -> None:
+    """As `LLM.generate` returns them: the prompt's ids, and several outputs with ids."""
+    outputs = [
+        {"index": i, "text": "4", "token_ids": [7, i], "finish_reason": "stop"} for i in range(2)
+    ]
+    record = {"request_id": "0", "prompt_token_ids": [5, 6], "outputs": outputs, "finished": True}
+    calls = read(record, Reading(renamed=renamed_fields(["outputs=choices"])))
+    assert [(each.prompt_ids.tolist(), each.completion_ids.tolist()) for each in calls] == [
+        ([5, 6], [7, 0]),
+        ([5, 6], [7, 1]),
+    ]
+
+
 def test_options_that_name_fields_lead_out() -> None:
     record = {"calls": [{**IDS, "adv": [1, 2, 3], "reward": {"a": 2}, "extra": {"w": 3}}]}
     assert refused(record).reason == "unknown-field"
