@@ -109,6 +109,8 @@ def is_cut(fields: Mapping[str, Any]) -> bool:
 
 def _failures(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of an object which say that generation failed."""
+    if OF_THE_END.isdisjoint(fields):
+        return {}
     found = {key: fields[key] for key in STATES if _word(fields.get(key)) in _FAILED}
     error = fields.get("error")
     return found | ({"error": error} if error and type(error) not in (int, float) else {})

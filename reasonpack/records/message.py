@@ -147,8 +147,8 @@ def read_messages(
                 for i, (raw, known) in enumerate(zip(raws, fields, strict=True))
             ]
             for i, each in enumerate(read):
-                trained = each.train and each.role == "assistant"
-                if trained and (failure := failure_of(each.extra, f"{path}[{i}]", "message")):
+                told = each.extra and each.train and each.role == "assistant"
+                if told and (failure := failure_of(each.extra, f"{path}[{i}]", "message")):
                     raise failure
             return ReadMessages(read, plain.sources, (*notes, *more))
     except RecordError as error:
