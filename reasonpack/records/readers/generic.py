@@ -181,8 +181,8 @@ def calls_of(
     is_text = any(isinstance(record.get(key), str) for key in ("response", "completion", "output"))
     texts = {name: record.get(name) for name in REASONING if is_text}
     texts = {name: text for name, text in texts.items() if isinstance(text, str | None)}
-    reasons = (name for name, text in texts.items() if not is_effort(text))
-    own = place.level(record, OF_A_CALL.union((request,), passed, reasons))
+    more = {request, *passed, *(name for name, text in texts.items() if not is_effort(text))}
+    own = place.level(record, OF_A_CALL if more <= OF_A_CALL else OF_A_CALL | more)
     own = with_choices(with_prompt_of_pair(own))
     above = [*outer, own]
     sent = [each for each in (_request(own, request),) if each]

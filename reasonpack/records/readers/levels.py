@@ -276,11 +276,12 @@ def _unread_in(each: Level, texts: Texts) -> Iterator[Field]:
         RecordError: the level has media, or says that it is not to be trained.
     """
     refuse_whole(each.fields, each.reading.ignored, each.path, each.name)
-    # An object in `tokens` is not read, only a list.
-    read = each.read - {name for name in ("tokens",) if isinstance(each.get(name), dict)}
-    fields, others = each.fields, without(each.fields, read)
-    if not others:
+    fields, read = each.fields, each.read
+    if isinstance(each.get("tokens"), dict):  # only a list is read
+        read -= {"tokens"}
+    if fields.keys() <= read:
         return
+    others = without(fields, read)
     telling = INSTRUCTED if each.name else undesired(fields) | INSTRUCTED
     known = Known(read, HARMLESS_OF_A_CALL, _LIKELY, telling=telling)
     numbers = {key for key, value in others.items() if are_numbers(value)}
