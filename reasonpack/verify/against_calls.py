@@ -283,7 +283,7 @@ def _in_tokens(call: Call, source: Source) -> tuple[TextViews, TokenView | LeftO
             raise Refused("a view without any prompt token")
         if not view.trained.any():
             return built, None
-    last = call.chat.messages[-1].source if call.chat else 0
+    last = call.chat.messages[-1].source if call.chat and call.prompt is None else -1
     if out := too_long(last, len(view.ids), manifest):
         return built, out
     alone = replace(call, chat=None, prompt=None, completion=None, mask=None)

@@ -35,7 +35,7 @@ LONGEST = 2 << 30
 class LeftOut(Struct, frozen=True):
     """A message whose view is too long, as found in the source or as a line of rejects.jsonl.
 
-    `length` is in `unit`: tokens or characters.
+    `length` is in `unit`: tokens or characters. `message` is −1 for any, of a call with ids.
     """
 
     message: int

@@ -55,6 +55,23 @@ def test_a_record_of_which_every_answer_is_too_long(tmp_path: Path) -> None:
     assert (found.total, found.unchecked) == (0, {})
 
 
+def test_a_call_with_ids_that_is_too_long_has_any_message(tmp_path: Path) -> None:
+    """Its messages are read as far as each can, so only packing or only the check may number it."""
+    source = tmp_path / "a.jsonl"
+    short = {"role": "assistant", "content": "Gone."}
+    messages = [ASK, short, short, short]
+    calls = [
+        {"prompt_token_ids": [5, 6], "completion_token_ids": [7] * many, "messages": messages}
+        for many in (2, 9)
+    ]
+    source.write_text(json.dumps({"id": "a", "calls": calls}) + "\n")
+    options = Options(**{**OPTIONS, "max_length": 8, "overlong": "split", "input_format": "calls"})
+    made = pack_files([str(source)], tmp_path / "out", options).counts
+    assert (made.left_out, made.notes["text-not-read conflict"]) == ({"over-max-length": 1}, 2)
+    found = verify_dataset(tmp_path / "out", [str(source)])
+    assert (found.total, found.unchecked) == (0, {})
+
+
 @pytest.mark.parametrize(
     ("overlong", "rebuilt", "counts"),
     [
