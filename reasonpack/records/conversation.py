@@ -211,8 +211,9 @@ def _read_all(
     """
     record, used = with_answer(record, container)
     known = _KNOWN.union(used, weights_of(record))
-    found = unread_in_record(record, read=known, container=container)
-    refused, notes = sorted_out(found, reading.ignored)
+    ignored = reading.ignored
+    found = unread_in_record(record, read=known, container=container, ignored=ignored)
+    refused, notes = sorted_out(found, ignored)
     try:
         read = _messages(record, container, read_list)
     except UnknownFieldError as error:

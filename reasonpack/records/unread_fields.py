@@ -65,13 +65,13 @@ _ASKED = frozenset(("instruction", "input", "query", "history"))
 """Fields next to `prompt` that hold more of the prompt, as in Alpaca's form."""
 _ANSWERS = frozenset(("answer", "response", "output", "choices", "chosen"))
 """Fields next to messages that end with a user's, which hold the answer to them."""
-_DESIRED = ("label", "kto_tag")
-"""Fields of a record that are false if its answer is a bad one."""
-_NOT_TRAINED: Mapping[str, object] = {
-    **dict.fromkeys(("remove_sample", "mask_sample", "set_advantage_to_zero"), True),
-    **dict.fromkeys(("sample_mask", "sample_loss_mask"), 0),
+_YES, _NO = ("true", "1", "1.0"), ("false", "0", "0.0")
+_NOT_TRAINED: Mapping[str, Sequence[str]] = {
+    **dict.fromkeys(("remove_sample", "mask_sample", "set_advantage_to_zero"), _YES),
+    **dict.fromkeys(("sample_mask", "sample_loss_mask"), _NO),
+    **dict.fromkeys(("label", "kto_tag"), ("false",)),  # 0 may be the number of a class
 }
-"""Fields with which a trainer takes a sample out of training, each with that value."""
+"""Fields with which a sample is out of training, or its answer a bad one, each with such values."""
 _MEDIA = (
     *(*MEDIA_FIELDS, "multimodal_inputs", "multi_modal_data", "multi_modal_inputs", "image_urls"),
     "pixel_values",
@@ -140,16 +140,18 @@ def _inside(
 
 
 def unread_in_record(
-    record: Mapping[str, Any], *, read: frozenset[str], container: str
+    record: Mapping[str, Any], *, read: frozenset[str], container: str, ignored: Container[str]
 ) -> Iterator[Field]:
     """Yield the fields of a record that nothing reads.
 
     `read` are the names of its fields that are read; `container` is the one that holds the answers.
+
+    Raises:
+        RecordError: a field that is not `ignored` says not to train.
     """
     if record.keys() <= read:
         return
-    telling = undesired(record) | INSTRUCTED
-    telling |= _ASKED if container == "completion" else frozenset()
+    telling = INSTRUCTED | (_ASKED if container == "completion" else frozenset())
     telling |= {name for name in CREDIT if isinstance(record.get(name), int | float | list)}
     telling |= _ANSWERS if _last_role(record[container]) == "user" else frozenset()
     known = Known(read, HARMLESS_OF_A_RECORD, OF_A_RECORD, telling=telling)
@@ -157,15 +159,14 @@ def unread_in_record(
     def texts() -> Iterator[str]:
         return strings([record.get(name) for name in ("prompt", container)])
 
+    for name in present(record, FLAGS):
+        option = f"record.{name}"
+        if name not in read and option not in ignored and str(record[name]).lower() in _NO:
+            raise _not_trained(record[name], name, option)
     found = (
         _of_answers(each, record, container) for each in unread(record, known, "", texts=texts)
     )
     yield from _qualified(_without_taken(found, record), "record", MESSAGE_FIELDS | SIDE_FIELDS)
-
-
-def undesired(fields: Mapping[str, Any]) -> frozenset[str]:
-    """Return the fields of a record that say that its answer is a bad one."""
-    return frozenset(name for name in _DESIRED if fields.get(name) is False)
 
 
 def refuse_whole(
@@ -187,11 +188,11 @@ def refuse_whole(
         if key in _MEDIA:
             fix = f"pass --ignore-fields {option} if the model saw none"
             raise media(at, f"{key} of the record", otherwise=fix)
-        if value == _NOT_TRAINED[key]:
+        if str(value).lower() in _NOT_TRAINED[key]:
             raise _not_trained(value, at, option)
     inner, option = fields.get("overrides"), f"{name}.overrides" if name else "overrides"
     for key, value in inner.items() if isinstance(inner, dict) and option not in ignored else ():
-        if key in _NOT_TRAINED and value == _NOT_TRAINED[key]:
+        if str(value).lower() in _NOT_TRAINED.get(key, ()):
             raise _not_trained(value, step(step(path, "overrides"), key), option)
 
 
@@ -207,10 +208,8 @@ def _last_role(messages: object) -> str | None:
 
 
 def _of_answers(unread_: Field, record: Mapping[str, Any], container: str) -> Field:
-    """Mark a field as refused if it says not to train, or holds the reasoning of a completion."""
+    """Mark a field as refused if it holds the reasoning of a completion."""
     value = record.get(unread_.name)
-    if unread_.name in FLAGS and value in (0, "0", "false", "False"):
-        return replace(unread_, refused=True)
     if container != "completion" or not isinstance(value, str) or is_effort(value):
         return unread_
     if unread_.name not in REASONING and meant(unread_.name) != "reasoning_content":

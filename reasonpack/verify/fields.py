@@ -245,6 +245,8 @@ def check_whole(sample: Json, *, trained: bool = True) -> None:
     found = [sample, inner] if isinstance(inner, dict) else [sample]
     if any(name in one and one[name] == no for one in found for name, no in names.REMOVED.items()):
         raise Refused("a sample that is to be left out")
+    if any(sample.get(name) is False for name in names.UNDESIRED):
+        raise Refused("an answer that is a bad one")
 
 
 def without_stop(answer: Any, around: Iterable[Json]) -> Any:

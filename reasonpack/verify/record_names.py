@@ -86,6 +86,8 @@ FAILED = {"abort", "aborted", "cancelled", "canceled", "error", "failed", "failu
 REMOVED = {"remove_sample": True, "mask_sample": True, "set_advantage_to_zero": True}
 REMOVED |= {"sample_mask": False, "sample_loss_mask": False}
 """Fields of a sample that trainers leave out, each with that value."""
+UNDESIRED = ("label", "kto_tag")
+"""Fields of a sample that are false if its answer is a bad one; 0 may be the number of a class."""
 TAG, END = "<think>", "</think>"
 NOWHERE = "\ud800"  # a lone surrogate, which no encoded text contains
 

@@ -195,6 +195,21 @@ REFUSED: dict[str, tuple[object, str, str, str]] = {
         "leave it out (--on-error skip), or pass --ignore-fields remove_sample to train it",
     ),
     **{
+        f"a record with {name} {value}": (
+            {"prompt": "2+2?", "completion": "4", name: value},
+            "weight",
+            f"{name}: got {str(value).lower()}, with which it is not trained, expected none",
+            f"leave it out (--on-error skip), or pass --ignore-fields {option} to train it",
+        )
+        for name, value, option in [
+            ("label", False, "label"),
+            ("kto_tag", "false", "kto_tag"),
+            ("train", False, "record.train"),
+            ("trainable", 0, "record.trainable"),
+            ("loss", "false", "record.loss"),
+        ]
+    },
+    **{
         f"a sample of status {status}": (
             {"messages": [ASK, ANSWER], "status": status},
             "weight",

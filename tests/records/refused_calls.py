@@ -430,9 +430,9 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
     ),
     "a label that says that the answer is a bad one": (
         {**CHAT, "label": False},
-        "unknown-field",
-        "label: a field that is not read and may hold what the model is to learn",
-        "--ignore-fields label to leave it out",
+        "weight",
+        "label: got false, with which it is not trained, expected none",
+        "leave it out (--on-error skip), or pass --ignore-fields label to train it",
     ),
     "misspelt ids": (
         {**CHAT, "promt_token_ids": [1, 2]},

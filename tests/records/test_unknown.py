@@ -61,21 +61,16 @@ REFUSED: list[tuple[Json, dict[str, str]]] = [
     ({"prompt": "2+2?", "completion": "4", "Complex_CoT": "Add."},
      {"Complex_CoT": "reasoning_content"}),
     ({"prompt": "2+2?", "completion": "4", "thoughts": "Add."}, {"thoughts": "reasoning_content"}),
-    ({"prompt": "2+2?", "completion": "4", "train": False}, {"record.train": ""}),
-    (of_record(train=0), {"record.train": ""}),
-    (of_record(label=False), {"label": ""}),
     *(
         ({"messages": [ASK, {"role": "assistant", "content": "4"}, ASK], name: "5"}, {name: ""})
         for name in ("answer", "output", "response", "chosen")
     ),
-    ({"prompt": "Say it.", "completion": "4", "kto_tag": False}, {"kto_tag": ""}),
     *((of_record(**{name: "Be brief."}), {name: "system"}) for name in sorted(INSTRUCTED)),
     (of_record(instructions=["Be brief."]), {"instructions": ""}),
     ({"prompt": "Add.", "input": "2+2", "completion": "4"}, {"input": ""}),
     ({"prompt": "2+2?", "history": [["1+1?", "2"]], "completion": "4"}, {"history": ""}),
     ({"prompt": "Go.", "instruction": "Add.", "query": "2+2", "completion": "4"},
      {"instruction": "", "query": ""}),
-    (of_record(loss="false"), {"record.loss": ""}),
 ]  # fmt: skip
 
 

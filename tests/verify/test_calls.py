@@ -34,6 +34,7 @@ OUT: tuple[dict[str, Any], ...] = (
         {"mask_sample": True},
         {"sample_mask": 0},
         {"sample_loss_mask": 0.0},
+        {"label": False},
     ),
 )
 """Fields of samples that trainers leave out."""

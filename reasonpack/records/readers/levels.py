@@ -28,7 +28,7 @@ from reasonpack.records.renaming import renamed
 from reasonpack.records.side_fields import SIDE_FIELDS
 from reasonpack.records.strict_json import step
 from reasonpack.records.unknown import CREDIT, INSTRUCTED, Field, Known, Texts, named_like, unread
-from reasonpack.records.unread_fields import MESSAGE_FIELDS, OF_A_RECORD, refuse_whole, undesired
+from reasonpack.records.unread_fields import MESSAGE_FIELDS, OF_A_RECORD, refuse_whole
 from reasonpack.records.value_types import are_numbers, typed
 
 TOKEN_FIELDS = frozenset(
@@ -282,8 +282,7 @@ def _unread_in(each: Level, texts: Texts) -> Iterator[Field]:
     if fields.keys() <= read:
         return
     others = without(fields, read)
-    telling = INSTRUCTED if each.name else undesired(fields) | INSTRUCTED
-    known = Known(read, HARMLESS_OF_A_CALL, _LIKELY, telling=telling)
+    known = Known(read, HARMLESS_OF_A_CALL, _LIKELY, telling=INSTRUCTED)
     numbers = {key for key, value in others.items() if are_numbers(value)}
     for found in unread(without(others, numbers), known, each.path, texts=texts, name=each.name):
         near = found.near or _read_as(found, each)
