@@ -142,11 +142,18 @@ def one_call(path: Path, tokenizer: Path, out: Path) -> list[str]:
     return run.reasonpack(out / "one.jsonl", tokenizer, out, backend="tokenizers", processes=1)
 
 
+def no_option(path: Path, tokenizer: Path, out: Path) -> list[str]:
+    """Return the command without an option that chooses processes, backend or units."""
+    command = [sys.executable, "-m", "reasonpack", "pack", str(path), "--json"]
+    return [*command, "--tokenizer", str(tokenizer), "--output", str(out / "packed")]
+
+
 START, PACK = "reasonpack, one call: start-up", "reasonpack, tokenizers, 1 process"
+PLAIN = "reasonpack, no option"
 FAST = "reasonpack, gigatoken, 1 process"
 DECODE, ONCE = "read, hash, decode", "read, hash, decode, render and encode once"
 run.WAYS.update({DECODE: decoded, ONCE: rendered_once})
-run.COMMANDS[START] = one_call
+run.COMMANDS.update({START: one_call, PLAIN: no_option})
 
 
 def planned(records: int, folder: Path) -> str:
@@ -193,7 +200,7 @@ def main() -> None:
         made = {ONCE: said, DECODE: id_sessions(options.sessions, options.calls)}
         for base, lines in made.items():
             path = written(folder / "calls.jsonl", lines, options.megabytes)
-            ways = [base, START, PACK, *({FAST} & run.COMMANDS.keys())]
+            ways = [base, START, PLAIN, PACK, *({FAST} & run.COMMANDS.keys())]
             taken = run.rounds(ways, path, options.tokenizer, options.repeat, __file__)
             what = "messages" if base == ONCE else "ids"
             print(f"\n{what}, {path.stat().st_size / 1e6:.0f} MB\n\n{run.table(taken, base)}")
