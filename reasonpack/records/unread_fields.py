@@ -188,12 +188,21 @@ def refuse_whole(
         if key in _MEDIA:
             fix = f"pass --ignore-fields {option} if the model saw none"
             raise media(at, f"{key} of the record", otherwise=fix)
-        if str(value).lower() in _NOT_TRAINED[key]:
+        if _is_not_trained(key, value):
             raise _not_trained(value, at, option)
     inner, option = fields.get("overrides"), f"{name}.overrides" if name else "overrides"
     for key, value in inner.items() if isinstance(inner, dict) and option not in ignored else ():
-        if str(value).lower() in _NOT_TRAINED.get(key, ()):
+        if _is_not_trained(key, value):
             raise _not_trained(value, step(step(path, "overrides"), key), option)
+
+
+def _is_not_trained(key: str, value: object) -> bool:
+    """Return whether a field says that its sample is not trained.
+
+    A text as `label` may be a class, or the expected answer.
+    """
+    is_text = key == "label" and isinstance(value, str)
+    return not is_text and str(value).lower() in _NOT_TRAINED.get(key, ())
 
 
 def _not_trained(value: object, path: str, option: str) -> RecordError:

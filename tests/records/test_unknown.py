@@ -160,6 +160,11 @@ def test_all_fields_of_a_record_are_named_at_once() -> None:
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
+@pytest.mark.parametrize("label", ["false", "False"])
+def test_a_text_as_label_may_be_a_class_or_the_expected_answer(label: str) -> None:
+    assert read(of_record(label=label, reward=1)).messages[-1].train
+
+
 def test_unknown_fields_are_named_before_what_else_is_wrong() -> None:
     record = {"messages": [ASK, {"role": "assistant", "contnet": "4"}]}
     with pytest.raises(UnknownFieldError, match=r"--field contnet=content"):
