@@ -220,9 +220,9 @@ def unread(
 def _unread(
     key: str, value: Any, known: Known, path: str, *, texts: Texts, name: str
 ) -> Iterator[Field]:
-    wraps, tells = key in WRAPPERS, key in known.telling
+    wraps, tells, counts = key in WRAPPERS, key in known.telling, key in ("usage", "token_usage")
     strict, harmless = known.strict or tells, key in known.harmless and not tells
-    if isinstance(value, dict) and key != "usage" and (wraps or harmless or not strict):
+    if isinstance(value, dict) and not counts and (wraps or harmless or not strict):
         inner = known.inside(strict=strict and wraps)
         refused = [each for each in unread(value, inner, path, texts=texts, name=name)
                    if each.refused]  # fmt: skip

@@ -17,6 +17,7 @@ READ: list[tuple[Json, dict[str, int]]] = [
     (of_answer(think=None, cot="", plan=[], zzz={}), {}),
     (of_answer(usage={"completion_tokens_details": {"reasoning_tokens": 5}}), {}),
     (of_answer(usage={"server_tool_use": {"web_search_requests": 1}, "tool_turns": [5]}), {}),
+    (of_record(token_usage={"input_tokens": [12, 30], "output_tokens": [5, 6]}), {}),
     (of_answer(name="bot", id="m1", metadata={"source": "x"}, timestamp=5), {}),
     (of_answer(text="4"), {}),
     (of_answer(reasoning=LONG, rationale=LONG[:41]), {}),
