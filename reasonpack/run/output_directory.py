@@ -200,10 +200,10 @@ def at_work(
         clear(output)  # stopped before its first unit was done: nothing is lost
         known = None
     try:
+        begin(output, plan, known)  # first: by its plan the directory is known as a run's
         for name, content in indexes.items():
             if content is not None:
                 publish_once(join(output, name), content)
-        begin(output, plan, known)
         yield known or plan
     except DiskFullError as error:
         raise when_full(error, output, plan.options, own or plan.units) from error

@@ -22,7 +22,7 @@ from reasonpack.cli import cli
 from reasonpack.datasets.options import Options
 from reasonpack.errors import RecordError, UsageError
 from reasonpack.records import plan
-from reasonpack.run import call_plan
+from reasonpack.run import call_plan, output_directory
 from reasonpack.run import estimate as estimates
 from reasonpack.run.engine import Run, Watch
 from reasonpack.run.estimate import estimate
@@ -100,6 +100,32 @@ def test_a_run_goes_on(
     pack_files(sources, out, SKIPPING, run=run(watch=watch))
     assert tree(out) == expected
     assert done == ([1] if lost.startswith("receipts") else [])
+
+
+@pytest.mark.parametrize("write", ["write_plan", "publish_once"])
+@pytest.mark.parametrize("written", [False, True])
+def test_a_run_that_was_stopped_while_its_plan_was_written_begins_again(
+    write: str,
+    written: bool,
+    sources: list[str],
+    tmp_path: Path,
+    expected: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whichever of plan and index is there then."""
+    real = getattr(output_directory, write)
+
+    def stop(*given: Any) -> None:
+        if written:
+            real(*given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(output_directory, write, stop)
+    with pytest.raises(KeyboardInterrupt):
+        pack_files(sources, tmp_path / "out", SKIPPING, run=run())
+    monkeypatch.setattr(output_directory, write, real)
+    pack_files(sources, tmp_path / "out", SKIPPING, run=run())
+    assert tree(tmp_path / "out") == expected
 
 
 @pytest.mark.long
