@@ -66,7 +66,8 @@ def first_records(files: Sequence[tuple[Place, str]], options: Options) -> dict[
     if options.input_format == "chat":
         return {}
     names = renamed_fields(options.field)
-    found = ((name, _first(place, name, names)) for place, name in files)
+    keys = KeyColumns(names)
+    found = ((name, _first(place, name, names, keys)) for place, name in files)
     return {name: first for name, first in found if first is not None}
 
 
@@ -91,7 +92,7 @@ def kind_of_inputs(firsts: Mapping[str, First], options: Options) -> Kind:
     return next(iter(found), "calls" if options.input_format == "calls" else "chats")
 
 
-def _first(place: Place, name: str, names: Mapping[str, str]) -> First | None:
+def _first(place: Place, name: str, names: Mapping[str, str], keys: KeyColumns) -> First | None:
     """Return what a file's first record that can be decoded says; None without one."""
     try:
         container = content_kind(place, name)
@@ -101,7 +102,7 @@ def _first(place: Place, name: str, names: Mapping[str, str]) -> First | None:
             fields = _fields(record)
             if fields is not None:
                 found = format_of({names.get(key, key): one for key, one in fields.items()})
-                return First(found, container, KeyColumns(names).has_text(record.line))
+                return First(found, container, keys.has_text(record.line))
     except StorageError:
         pass  # reported when the plan reads the file
     return None

@@ -23,7 +23,7 @@ from reasonpack.wording import count
 WORTH_ADVICE = 20_000_000
 """Bytes of input from which a fast backend is advised."""
 MANY_UNITS, SMALL_UNIT = 1_000, 1_000_000
-"""Of more units than this, and of fewer bytes on average, it is said that they are small."""
+"""If more inputs than this make units of fewer bytes on average, it is said that they are small."""
 WORTH_BESIDE = 20_000_000
 """Bytes of files from which they are read by another process while this one loads something."""
 Result = TypeVar("Result")
@@ -160,7 +160,7 @@ def backend_advice(input_bytes: int, backend: Choice) -> str | None:
 def shard_advice(units: Sequence[Unit]) -> str | None:
     """Return advice to join inputs if there are many small ones, which become a shard each."""
     size = sum(unit.input_bytes for unit in units) / max(1, len(units))
-    if len(units) <= MANY_UNITS or size >= SMALL_UNIT:
+    if len({unit.input for unit in units}) <= MANY_UNITS or size >= SMALL_UNIT:
         return None
     return (
         f"{count(len(units), 'unit')} of {size:,.0f} bytes on average, one or more for each input: "

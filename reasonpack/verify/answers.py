@@ -109,10 +109,9 @@ def _read_text(read: Json, text: str) -> Any:
     if read.get("object") in ("chat.completion", "text_completion", "response"):
         return read
     held = [read.get("message")]
-    if isinstance(choices := read.get("choices"), list):
-        held += [each.get("message", each) for each in choices if isinstance(each, dict)]
-    if isinstance(output := read.get("output"), list):
-        held += [each.get("message", each) for each in output if isinstance(each, dict)]
+    for listed in (read.get("choices"), read.get("output")):
+        items = listed if isinstance(listed, list) else []
+        held += [each.get("message", each) for each in items if isinstance(each, dict)]
     by_model = [each for each in held if isinstance(each, dict) and each.get("role") == "assistant"]
     return read if by_model else text
 

@@ -33,3 +33,8 @@ def test_many_small_units_are_noticed(count: int, size: int, said: bool) -> None
     advice = shard_advice(units)
     assert bool(advice) == said
     assert not advice or "1,001 units of 999 bytes on average" in advice
+
+
+def test_small_units_of_one_input_are_as_they_were_asked_for() -> None:
+    units = [Unit(n, 0, "chats", "plain", n, n + 1, n, 1) for n in range(1_001)]
+    assert shard_advice(units) is None
